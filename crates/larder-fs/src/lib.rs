@@ -1,1 +1,30 @@
-//! 
+//! The only room with system calls, `std::fs` and `unsafe` code.
+//!
+//! Architecture invariant: nothing here knows of stores, cargo or users. Everything that touches a
+//! tree goes through [`Dir`], a handle on a directory, so that no symbolic link inside a tree is
+//! ever followed and paths longer than the kernel's limit work.
+//!
+//! Every operation reports its name and path when it fails ([`Error`]), and every operation can be
+//! made to fail by tests (`fault`, behind the feature `fault-injection`).
+
+mod copy;
+mod dir;
+mod error;
+pub mod fault;
+mod file;
+mod lock;
+mod meta;
+pub mod mount;
+pub mod process;
+pub mod subvolume;
+mod volume;
+mod walk;
+
+pub use copy::{CopyMethod, Reflink, clone_file, copy_contents, digest_file};
+pub use dir::{Dir, Entry};
+pub use error::{Error, Result};
+pub use file::{create_parents, exists, metadata, read, read_optional, remove_tree, resolve, write_new};
+pub use lock::{Lock, LockKind};
+pub use meta::{Kind, Meta, Timestamp};
+pub use volume::{FsType, Space, Volume};
+pub use walk::{DirNode, FileNode, SpecialNode, SymlinkNode, Tree, walk};

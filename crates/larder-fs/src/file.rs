@@ -1,0 +1,123 @@
+//! Whole files and paths that do not lie in a tree: the store's own files, the user's arguments.
+
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::meta::Meta;
+use rustix::fs::{AtFlags, CWD};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::Write;
+use std::path::{Component, Path, PathBuf};
+
+/// The contents of the file at `path`.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    fault::check("read").map_err(|e| Error::new("read", path, e))?;
+    fs::read(path).map_err(|e| Error::new("read", path, e))
+}
+
+/// The contents of the file at `path`, or `None` where there is none.
+pub fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
+    match read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.is_not_found() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Writes `parts` to the new file `name` of `dir`; with `sync` they are durable afterwards.
+pub fn write_new(dir: &Dir, name: &OsStr, parts: &[&[u8]], sync: bool) -> Result<()> {
+    let mut file = dir.create_file(name, 0o644)?;
+    let fail = |e: std::io::Error| Error::new("write", dir.join(name), e);
+    fault::check("write").map_err(fail)?;
+    for part in parts {
+        file.write_all(part).map_err(fail)?;
+    }
+    if sync {
+        fault::check("sync").map_err(fail)?;
+        file.sync_all().map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// Makes the directory at `path` and those above it.
+pub fn create_parents(path: &Path) -> Result<()> {
+    fault::check("create directory").map_err(|e| Error::new("create directory", path, e))?;
+    fs::create_dir_all(path).map_err(|e| Error::new("create directory", path, e))
+}
+
+/// What stands at `path`, symbolic links not followed; `None` where nothing does.
+pub fn metadata(path: &Path) -> Result<Option<Meta>> {
+    match rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(Meta::from_stat(&stat))),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+        Err(e) => Err(Error::new("examine", path, e)),
+    }
+}
+
+/// Whether anything stands at `path`, a dangling link included.
+pub fn exists(path: &Path) -> bool {
+    matches!(metadata(path), Ok(Some(_)))
+}
+
+/// Removes whatever stands at `path`, with all below it; absence is success.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::new("remove", path, std::io::Error::from(std::io::ErrorKind::InvalidInput)));
+    };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    match Dir::open_optional(parent)? {
+        Some(dir) => dir.remove_all(name),
+        None => Ok(()),
+    }
+}
+
+/// The absolute path of `path` with the links in its *parent* resolved as far as it exists; the last
+/// component is kept as it is, so that a link there names the same place before and after it exists.
+pub fn resolve(path: &Path) -> Result<PathBuf> {
+    let absolute = std::path::absolute(path).map_err(|e| Error::new("resolve", path, e))?;
+    let mut plain = PathBuf::new();
+    for component in absolute.components() {
+        match component {
+            Component::ParentDir => {
+                // `a/..` is only `.` where `a` is no link: resolve what stands before it first.
+                if let Ok(real) = fs::canonicalize(&plain) {
+                    plain = real;
+                }
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+    }
+    let (Some(parent), Some(name)) = (plain.parent(), plain.file_name()) else { return Ok(plain) };
+    let mut missing: Vec<OsString> = vec![name.to_os_string()];
+    let mut existing = parent;
+    loop {
+        if let Ok(real) = fs::canonicalize(existing) {
+            return Ok(missing.iter().rev().fold(real, |path, name| path.join(name)));
+        }
+        match (existing.parent(), existing.file_name()) {
+            (Some(parent), Some(name)) => {
+                missing.push(name.to_os_string());
+                existing = parent;
+            }
+            _ => return Ok(plain),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_resolved_up_to_what_exists_and_the_last_link_is_kept() {
+        let temp = tempfile::tempdir().unwrap();
+        let base = fs::canonicalize(temp.path()).unwrap();
+        fs::create_dir(base.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", base.join("link")).unwrap();
+        assert_eq!(resolve(&base.join("link/a/b")).unwrap(), base.join("real/a/b"));
+        assert_eq!(resolve(&base.join("link")).unwrap(), base.join("link"));
+        assert_eq!(resolve(&base.join("link/../x")).unwrap(), base.join("x"));
+    }
+}

@@ -1,0 +1,90 @@
+//! The file system that a directory lies on: its kind, its room, its durability.
+
+use crate::dir::Dir;
+use crate::error::{Error, Result};
+use crate::fault;
+
+/// File systems that larder treats in ways of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FsType {
+    /// ext2, ext3 or ext4.
+    Ext,
+    /// XFS.
+    Xfs,
+    /// Btrfs.
+    Btrfs,
+    /// An overlay of others.
+    Overlay,
+    /// Memory.
+    Tmpfs,
+    /// Any other.
+    Other,
+}
+
+impl FsType {
+    /// The name to show.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ext => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+            Self::Overlay => "overlay",
+            Self::Tmpfs => "tmpfs",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Room on a file system, for the calling user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All bytes.
+    pub total: u64,
+    /// Bytes that may still be written.
+    pub available: u64,
+    /// Inodes that may still be made; `u64::MAX` where the file system does not count them.
+    pub inodes_available: u64,
+}
+
+/// The file system that holds a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Device number, equal for two directories between which files can be linked.
+    pub dev: u64,
+    /// Its kind.
+    pub fs_type: FsType,
+}
+
+impl Volume {
+    /// The file system that holds `dir`.
+    pub fn of(dir: &Dir) -> Result<Self> {
+        let stat = rustix::fs::fstatfs(dir.fd()).map_err(|e| Error::new("examine", dir.path(), e))?;
+        // Magic numbers from linux/magic.h.
+        #[expect(clippy::unnecessary_cast, reason = "the type of f_type differs between architectures")]
+        let fs_type = match stat.f_type as u64 & 0xffff_ffff {
+            0xef53 => FsType::Ext,
+            0x5846_5342 => FsType::Xfs,
+            0x9123_683e => FsType::Btrfs,
+            0x794c_7630 => FsType::Overlay,
+            0x0102_1994 => FsType::Tmpfs,
+            _ => FsType::Other,
+        };
+        Ok(Self { dev: dir.stat_self()?.dev, fs_type })
+    }
+
+    /// The room left for the calling user on the file system of `dir`.
+    pub fn space(dir: &Dir) -> Result<Space> {
+        let stat = rustix::fs::fstatvfs(dir.fd()).map_err(|e| Error::new("examine", dir.path(), e))?;
+        Ok(Space {
+            total: stat.f_blocks.saturating_mul(stat.f_frsize),
+            available: stat.f_bavail.saturating_mul(stat.f_frsize),
+            inodes_available: if stat.f_files == 0 { u64::MAX } else { stat.f_favail },
+        })
+    }
+
+    /// Makes everything written so far to the file system of `dir` durable.
+    pub fn sync(dir: &Dir) -> Result<()> {
+        fault::check("sync").map_err(|e| Error::new("sync", dir.path(), e))?;
+        rustix::fs::syncfs(dir.fd()).map_err(|e| Error::new("sync", dir.path(), e))
+    }
+}

@@ -1,0 +1,164 @@
+//! A tree as the kernel describes it: every entry below a directory with its stat, nothing read.
+//!
+//! The walk goes level by level. The directories of one level are listed in parallel, and the result
+//! is in a fixed order: parents before children, names sorted within a directory.
+
+use crate::dir::{Dir, join_relative};
+use crate::error::{Error, Result};
+use crate::meta::{Kind, Meta};
+use rayon::prelude::*;
+use std::ffi::{OsStr, OsString};
+
+/// A directory of a tree; the first one is the root, with an empty name.
+#[derive(Clone, Debug)]
+pub struct DirNode {
+    /// Index of the directory that holds it; the root holds itself.
+    pub parent: u32,
+    /// Its name there.
+    pub name: OsString,
+    /// Its path below the root.
+    pub relative: OsString,
+    /// What the kernel says of it.
+    pub meta: Meta,
+}
+
+/// A regular file of a tree.
+#[derive(Clone, Debug)]
+pub struct FileNode {
+    /// Index of its directory.
+    pub dir: u32,
+    /// Its name there.
+    pub name: OsString,
+    /// What the kernel says of it.
+    pub meta: Meta,
+}
+
+/// A symbolic link of a tree.
+#[derive(Clone, Debug)]
+pub struct SymlinkNode {
+    /// Index of its directory.
+    pub dir: u32,
+    /// Its name there.
+    pub name: OsString,
+    /// What the kernel says of it.
+    pub meta: Meta,
+    /// Where it points, as bytes.
+    pub target: Vec<u8>,
+}
+
+/// A socket, FIFO or device of a tree.
+#[derive(Clone, Debug)]
+pub struct SpecialNode {
+    /// Index of its directory.
+    pub dir: u32,
+    /// Its name there.
+    pub name: OsString,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// Everything below a directory.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    /// Directories, parents before children.
+    pub dirs: Vec<DirNode>,
+    /// Regular files, grouped by directory.
+    pub files: Vec<FileNode>,
+    /// Symbolic links, grouped by directory.
+    pub symlinks: Vec<SymlinkNode>,
+    /// What can be neither copied nor linked.
+    pub specials: Vec<SpecialNode>,
+}
+
+impl Tree {
+    /// The path below the root of the entry `name` of directory `dir`.
+    pub fn relative(&self, dir: u32, name: &OsStr) -> OsString {
+        join_relative(&self.dirs[dir as usize].relative, name)
+    }
+}
+
+struct Listed {
+    dirs: Vec<(OsString, Meta)>,
+    files: Vec<FileNode>,
+    symlinks: Vec<SymlinkNode>,
+    specials: Vec<SpecialNode>,
+}
+
+/// Walks the tree below `root`. Entries that vanish meanwhile are left out.
+pub fn walk(root: &Dir) -> Result<Tree> {
+    let mut tree = Tree::default();
+    tree.dirs.push(DirNode { parent: 0, name: OsString::new(), relative: OsString::new(), meta: root.stat_self()? });
+    let mut level = 0..1_u32;
+    while !level.is_empty() {
+        let indices: Vec<u32> = level.clone().collect();
+        let listed: Vec<Option<Listed>> = indices
+            .par_iter()
+            .with_min_len(8)
+            .map(|index| list(root, &tree.dirs[*index as usize].relative, *index))
+            .collect::<Result<_>>()?;
+        for (index, listed) in level.clone().zip(listed) {
+            let Some(listed) = listed else { continue };
+            for (name, meta) in listed.dirs {
+                let relative = join_relative(&tree.dirs[index as usize].relative, &name);
+                tree.dirs.push(DirNode { parent: index, name, relative, meta });
+            }
+            tree.files.extend(listed.files);
+            tree.symlinks.extend(listed.symlinks);
+            tree.specials.extend(listed.specials);
+        }
+        let end = u32::try_from(tree.dirs.len()).map_err(|_| {
+            Error::new("list", root.path(), std::io::Error::other("more than 4,294,967,295 directories"))
+        })?;
+        level = level.end..end;
+    }
+    Ok(tree)
+}
+
+/// Lists one directory, or `None` when it is gone.
+fn list(root: &Dir, relative: &OsStr, index: u32) -> Result<Option<Listed>> {
+    let dir = match root.open_beneath(relative) {
+        Ok(dir) => dir,
+        Err(e) if e.is_not_found() && index != 0 => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let mut entries = dir.entries()?;
+    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    let mut listed = Listed { dirs: vec![], files: vec![], symlinks: vec![], specials: vec![] };
+    for entry in entries {
+        let Some(meta) = dir.stat_optional(&entry.name)? else { continue };
+        let name = entry.name;
+        match meta.kind {
+            Kind::Dir => listed.dirs.push((name, meta)),
+            Kind::File => listed.files.push(FileNode { dir: index, name, meta }),
+            Kind::Symlink => {
+                let target = match dir.read_link(&name) {
+                    Ok(target) => target,
+                    Err(e) if e.is_not_found() => continue,
+                    Err(e) => return Err(e),
+                };
+                listed.symlinks.push(SymlinkNode { dir: index, name, meta, target });
+            }
+            kind => listed.specials.push(SpecialNode { dir: index, name, kind }),
+        }
+    }
+    Ok(Some(listed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parents_come_before_children_and_names_are_sorted() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(temp.path().join("b/d")).unwrap();
+        std::fs::create_dir_all(temp.path().join("a/c")).unwrap();
+        std::fs::write(temp.path().join("b/d/file"), "x").unwrap();
+        std::os::unix::fs::symlink("nowhere", temp.path().join("dangling")).unwrap();
+        let tree = walk(&Dir::open(temp.path()).unwrap()).unwrap();
+        let dirs: Vec<_> = tree.dirs.iter().map(|d| d.relative.to_str().unwrap()).collect();
+        assert_eq!(dirs, ["", "a", "b", "a/c", "b/d"]);
+        assert_eq!(tree.relative(tree.files[0].dir, &tree.files[0].name), "b/d/file");
+        assert_eq!(tree.symlinks[0].target, b"nowhere");
+    }
+}
