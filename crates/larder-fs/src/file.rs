@@ -1,9 +1,9 @@
 //! Whole files and paths that do not lie in a tree: the store's own files, the user's arguments.
 
-use crate::dir::Dir;
+use crate::dir::{Dir, stamps};
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::meta::Meta;
+use crate::meta::{Meta, Timestamp};
 use rustix::fs::{AtFlags, CWD};
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -38,6 +38,14 @@ pub fn write_new(dir: &Dir, name: &OsStr, parts: &[&[u8]], sync: bool) -> Result
         file.sync_all().map_err(fail)?;
     }
     Ok(())
+}
+
+/// Makes the contents of the file `name` of `dir` durable.
+pub fn sync_file(dir: &Dir, name: &OsStr) -> Result<()> {
+    let file = dir.open_file(name)?;
+    let fail = |e: std::io::Error| Error::new("sync", dir.join(name), e);
+    fault::check("sync").map_err(fail)?;
+    file.sync_all().map_err(fail)
 }
 
 /// Makes the directory at `path` and those above it.
@@ -104,6 +112,32 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
             _ => return Ok(plain),
         }
     }
+}
+
+/// Writes the bytes of a file that was just created or cut to nothing.
+pub fn set_up_file(mut file: &fs::File, bytes: &[u8], path: &Path) -> Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    fault::check("write").map_err(|e| Error::new("write", path, e))?;
+    file.write_all(bytes).map_err(|e| Error::new("write", path, e))
+}
+
+/// Gives an open file its final permission bits and modification time; returns its stat before that.
+pub fn finish_file(file: &fs::File, mode: u32, mtime: Timestamp, path: &Path) -> Result<Meta> {
+    let fail = |e: std::io::Error| Error::new("stamp", path, e);
+    fault::check("stamp").map_err(fail)?;
+    let meta = file_meta(file, path)?;
+    if meta.mode != mode {
+        rustix::fs::fchmod(file, rustix::fs::Mode::from_raw_mode(mode)).map_err(|e| fail(e.into()))?;
+    }
+    rustix::fs::futimens(file, &stamps(mtime)).map_err(|e| fail(e.into()))?;
+    Ok(meta)
+}
+
+/// What the kernel says of an open file.
+pub fn file_meta(file: &fs::File, path: &Path) -> Result<Meta> {
+    rustix::fs::fstat(file).map(|stat| Meta::from_stat(&stat)).map_err(|e| Error::new("examine", path, e))
 }
 
 #[cfg(test)]

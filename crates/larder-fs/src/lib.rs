@@ -23,7 +23,9 @@ mod walk;
 pub use copy::{CopyMethod, Reflink, clone_file, copy_contents, digest_file};
 pub use dir::{Dir, Entry};
 pub use error::{Error, Result};
-pub use file::{create_parents, exists, metadata, read, read_optional, remove_tree, resolve, write_new};
+pub use file::{
+    create_parents, exists, file_meta, finish_file, metadata, read, read_optional, remove_tree, resolve, set_up_file, sync_file, write_new,
+};
 pub use lock::{Lock, LockKind};
 pub use meta::{Kind, Meta, Timestamp};
 pub use volume::{FsType, Space, Volume};

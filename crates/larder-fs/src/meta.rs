@@ -1,10 +1,11 @@
 //! What the kernel says of one file: enough to tell whether it changed, and to make it again.
 
 use rustix::fs::{FileType, Stat};
+use serde::{Deserialize, Serialize};
 use std::time::SystemTime;
 
 /// A point in time as file systems keep it, to the nanosecond.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp {
     /// Seconds since 1970, negative before.
     pub secs: i64,

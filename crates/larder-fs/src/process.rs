@@ -27,17 +27,6 @@ pub fn send_signal(pid: u32, signal: i32) -> Result<()> {
     rustix::process::kill_process(target, signal).map_err(fail)
 }
 
-/// The permission bits that the kernel takes away from new files.
-pub fn umask() -> u32 {
-    static MASK: OnceLock<u32> = OnceLock::new();
-    *MASK.get_or_init(|| {
-        // Reading it from procfs disturbs no other thread, as setting and resetting it would.
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-        mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o777)
-    })
-}
-
 /// The effective user id.
 pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()

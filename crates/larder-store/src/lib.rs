@@ -1,1 +1,35 @@
+//! The larder store: directories saved as snapshots and restored exactly, by many processes at once.
 //!
+//! Architecture invariant: a synchronous library that owns the on-disk format. It knows nothing of
+//! cargo, of command lines, of the environment or of terminals. What it must know about files it is
+//! told through [`Policy`]; what it has to say it says through [`Events`].
+
+mod blob;
+mod error;
+mod events;
+mod join;
+mod link_mode;
+mod manifest;
+mod policy;
+mod remove;
+mod restore;
+mod save;
+mod session;
+mod snapshot;
+mod store;
+mod trees;
+mod verify;
+
+pub use blob::{Digest, SaveId};
+pub use error::{Error, Result};
+pub use events::{Events, Phase};
+pub use link_mode::LinkMode;
+pub use manifest::{Content, DirEntry, Inode, Link, Manifest, Symlink};
+pub use policy::{Group, Opaque, Policy, Treatment};
+pub use remove::Removed;
+pub use restore::{Outcome, RestoreRequest, Restored, Root, Work};
+pub use save::{SaveRequest, Saved};
+pub use snapshot::{Found, Header, Place, PlaceRoots, RootSummary, Snapshot, parse};
+pub use store::{FORMAT_VERSION, Store};
+pub use trees::TreeKind;
+pub use verify::Verified;

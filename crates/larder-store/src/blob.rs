@@ -1,0 +1,219 @@
+//! Immutable bytes, each in a file of its own.
+//!
+//! ```text
+//! blobs/ab/cdef…         named by digest; its mtime is DIGEST_MTIME; only ever copied or reflinked out
+//! ingest/SAVE/N          named before its digest was known; mtime and mode as the file had; may be linked
+//! ingest/SAVE/N.blake3   the digest of ingest/SAVE/N, in hexadecimal, once somebody computed it
+//! quarantine/…           blobs that failed a check, with the place they came from in their names
+//! ```
+//!
+//! Invariants: a blob is never touched after it has its name. Before use its inode number, length and
+//! mtime must be the recorded ones. Another inode number alone (the store was copied) is settled by
+//! the digest; any other difference means that somebody wrote into the blob, through a hard link or
+//! directly, and the blob is set aside. Every change of contents that goes through the kernel moves the
+//! mtime; one that puts the old mtime back is found by `verify`.
+//!
+//! Concurrency: two processes may take in the same bytes. A digest blob that exists is success for
+//! both; ingest names are unique. A crash leaves blobs without a snapshot, which a sweep removes.
+
+use crate::error::Result;
+use crate::manifest::{Content, Inode};
+use larder_fs::{Dir, Kind, Meta, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+
+/// The mtime of every digest blob: one second after the epoch, which no real write can leave behind.
+pub(crate) const DIGEST_MTIME: Timestamp = Timestamp { secs: 1, nanos: 0 };
+/// The directory of digest blobs.
+pub(crate) const BLOBS: &str = "blobs";
+/// The directory of ingest blobs.
+pub(crate) const INGEST: &str = "ingest";
+/// The directory of blobs that failed a check.
+pub(crate) const QUARANTINE: &str = "quarantine";
+
+/// A BLAKE3 digest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Digest(pub [u8; 32]);
+
+impl From<blake3::Hash> for Digest {
+    fn from(hash: blake3::Hash) -> Self {
+        Self(*hash.as_bytes())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The name of one save's directory below `ingest/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SaveId(pub u64);
+
+impl SaveId {
+    /// The directory's name.
+    pub(crate) fn dir_name(self) -> OsString {
+        format!("{:016x}", self.0).into()
+    }
+
+    /// The id that a directory's name stands for.
+    pub(crate) fn parse(name: &OsStr) -> Option<Self> {
+        let name = name.to_str().filter(|name| name.len() == 16)?;
+        u64::from_str_radix(name, 16).ok().map(Self)
+    }
+}
+
+/// The name of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum BlobId {
+    Digest(Digest),
+    Ingest(SaveId, u32),
+}
+
+impl BlobId {
+    /// The blob that holds these contents; `None` where they are inline.
+    pub(crate) fn of(content: &Content) -> Option<Self> {
+        match content {
+            Content::Inline { .. } => None,
+            Content::Digest { digest, .. } => Some(Self::Digest(*digest)),
+            Content::Ingest { save, index, .. } => Some(Self::Ingest(*save, *index)),
+        }
+    }
+
+    /// The path below the store's root.
+    pub(crate) fn path(self) -> OsString {
+        match self {
+            Self::Digest(digest) => {
+                let hex = digest.to_string();
+                format!("{BLOBS}/{}/{}", &hex[..2], &hex[2..]).into()
+            }
+            Self::Ingest(save, index) => format!("{INGEST}/{:016x}/{index}", save.0).into(),
+        }
+    }
+
+    fn sidecar(self) -> Option<OsString> {
+        match self {
+            Self::Digest(_) => None,
+            Self::Ingest(..) => {
+                let mut path = self.path();
+                path.push(".blake3");
+                Some(path)
+            }
+        }
+    }
+}
+
+/// What a check of a blob found.
+#[derive(Debug)]
+pub(crate) enum Checked {
+    /// It is the recorded one; its stat.
+    Sound(Meta),
+    /// It is not there.
+    Missing,
+    /// It was changed; why that is known.
+    Damaged(String),
+    /// Its bytes can be neither confirmed nor refuted; why.
+    Unproven(String),
+}
+
+/// Blobs as files below the store's root.
+#[derive(Debug)]
+pub(crate) struct Blobs<'a> {
+    pub(crate) root: &'a Dir,
+}
+
+impl Blobs<'_> {
+    /// Checks the blob of `inode` before it is used. Reads its bytes only where the inode number differs.
+    pub(crate) fn check(&self, inode: &Inode) -> Result<Checked> {
+        let Some(id) = BlobId::of(&inode.content) else {
+            unreachable!("inline contents are protected by their snapshot's digest")
+        };
+        let Some(meta) = self.stat(id)? else { return Ok(Checked::Missing) };
+        if let Some(reason) = mismatch(inode, &meta) {
+            return Ok(Checked::Damaged(reason));
+        }
+        let ino = match inode.content {
+            Content::Digest { ino, .. } | Content::Ingest { ino, .. } => ino,
+            Content::Inline { .. } => meta.ino,
+        };
+        if meta.ino == ino {
+            return Ok(Checked::Sound(meta));
+        }
+        tracing::debug!(blob = ?id.path(), "another inode than recorded: checking the digest");
+        match self.recorded_digest(inode)? {
+            Some(digest) if self.digest(id)? == digest => Ok(Checked::Sound(meta)),
+            Some(_) => Ok(Checked::Damaged("its bytes do not have the recorded digest".into())),
+            None => Ok(Checked::Unproven("it was copied before its digest was known".into())),
+        }
+    }
+
+    /// The blob's stat, or `None` where it is not a file that is there.
+    pub(crate) fn stat(&self, id: BlobId) -> Result<Option<Meta>> {
+        match self.root.stat_optional(&id.path()) {
+            Ok(meta) => Ok(meta.filter(|meta| meta.kind == Kind::File)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The digest that the blob of `inode` must have, from its manifest or its sidecar.
+    pub(crate) fn recorded_digest(&self, inode: &Inode) -> Result<Option<Digest>> {
+        match &inode.content {
+            Content::Digest { digest, .. } | Content::Ingest { digest: Some(digest), .. } => Ok(Some(*digest)),
+            Content::Inline { .. } => Ok(None),
+            Content::Ingest { .. } => {
+                let sidecar = BlobId::of(&inode.content).and_then(BlobId::sidecar);
+                let Some(sidecar) = sidecar else { return Ok(None) };
+                let bytes = larder_fs::read_optional(&self.root.join(&sidecar))?;
+                let hash = bytes.and_then(|bytes| blake3::Hash::from_hex(bytes.trim_ascii()).ok());
+                Ok(hash.map(Digest::from))
+            }
+        }
+    }
+
+    /// Writes down the digest of an ingest blob. A crash leaves an unreadable sidecar, which counts as none.
+    pub(crate) fn record_digest(&self, id: BlobId, digest: Digest) -> Result<()> {
+        let Some(sidecar) = id.sidecar() else { return Ok(()) };
+        self.root.remove_all(&sidecar)?;
+        Ok(larder_fs::write_new(self.root, &sidecar, &[digest.to_string().as_bytes()], false)?)
+    }
+
+    /// Reads a blob and computes its digest.
+    pub(crate) fn digest(&self, id: BlobId) -> Result<Digest> {
+        let path = id.path();
+        let file = self.root.open_file(&path)?;
+        Ok(larder_fs::digest_file(&file, &self.root.join(&path))?.0.into())
+    }
+
+    /// Sets a damaged blob aside. The name in quarantine says where it was; nothing is deleted.
+    pub(crate) fn quarantine(&self, id: BlobId) -> Result<OsString> {
+        let from = id.path();
+        let flat = from.to_string_lossy().replace('/', "-");
+        let to: OsString = format!("{QUARANTINE}/{flat}.{:08x}", fastrand::u32(..)).into();
+        self.root.rename(&from, self.root, &to)?;
+        Ok(to)
+    }
+}
+
+/// Why the blob cannot be the recorded one, judged by its stat alone.
+pub(crate) fn mismatch(inode: &Inode, meta: &Meta) -> Option<String> {
+    let mtime = match inode.content {
+        Content::Digest { .. } => DIGEST_MTIME,
+        _ => inode.mtime,
+    };
+    if meta.size != inode.size {
+        Some(format!("its length is {} instead of {} bytes", meta.size, inode.size))
+    } else if meta.mtime != mtime {
+        Some("its time stamp moved: something wrote to it".into())
+    } else {
+        None
+    }
+}

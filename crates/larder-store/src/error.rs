@@ -1,0 +1,83 @@
+//! What can go wrong with a store, sorted by what a person can do about it.
+
+use std::path::PathBuf;
+
+/// A failure of the store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file system refused.
+    #[error(transparent)]
+    Fs(#[from] larder_fs::Error),
+
+    /// The store's path cannot be a store.
+    #[error("{} is not a larder store: {reason}", path.display())]
+    NotAStore {
+        /// The path given as the store.
+        path: PathBuf,
+        /// Why it cannot be one.
+        reason: String,
+    },
+
+    /// The store was written by a version that this one does not understand.
+    #[error("the store {} has format {found}, this larder reads format {known}: update larder, or name another store", path.display())]
+    ForeignFormat {
+        /// The store.
+        path: PathBuf,
+        /// The format found.
+        found: String,
+        /// The newest format that this version reads.
+        known: u32,
+    },
+
+    /// A snapshot file cannot be used.
+    #[error("the snapshot {} is unusable: {reason}", path.display())]
+    BadSnapshot {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// Somebody kept the store's lock for too long.
+    #[error("the store {} is busy: other larder processes kept its lock for {waited_s} s; try again later", path.display())]
+    Busy {
+        /// The store.
+        path: PathBuf,
+        /// How long was waited, in seconds.
+        waited_s: u64,
+    },
+
+    /// A file did not hold still.
+    #[error("{} changed again and again while it was saved; save when nothing writes to it", path.display())]
+    Unsteady {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A path that was to be saved or restored to is no directory, or lies where it must not.
+    #[error("cannot use {}: {reason}", path.display())]
+    BadRoot {
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+
+    /// The store can only be read.
+    #[error("the store {} is read-only", path.display())]
+    ReadOnly {
+        /// The store.
+        path: PathBuf,
+    },
+}
+
+impl Error {
+    /// Whether the user gave a path that can never work, as opposed to a passing fault.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::NotAStore { .. } | Self::BadRoot { .. })
+    }
+}
+
+/// The result of a store operation.
+pub type Result<T> = std::result::Result<T, Error>;

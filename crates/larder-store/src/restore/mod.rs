@@ -1,0 +1,532 @@
+//! From a snapshot to directories: choose it, plan, check every blob that will be used, then apply.
+//!
+//! Nothing outside the store changes before the plan stands and every blob it needs is known to be
+//! sound. A directory that is absent or empty is built aside and renamed into place; an existing one
+//! is changed in place, only where it differs.
+
+mod apply;
+pub(crate) mod plan;
+
+use crate::blob::{BlobId, Checked};
+use crate::error::{Error, Result};
+use crate::events::{Events, Phase};
+use crate::link_mode::{Ladder, LinkMode};
+use crate::manifest::Manifest;
+use crate::policy::Policy;
+use crate::session::Session;
+use crate::snapshot::{Found, Place, Snapshot, load_or_warn};
+use crate::store::{Staging, Store, chain};
+use apply::{Applied, Apply};
+use larder_fs::{Dir, Kind, Lock, Meta, Tree, Volume};
+use plan::{Plan, Rules, in_blob, omissions};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// A directory to restore or save.
+#[derive(Clone)]
+pub struct Root<'a> {
+    /// Its absolute path, as [`larder_fs::resolve`] gives it.
+    pub path: PathBuf,
+    /// What is known of its files.
+    pub policy: &'a dyn Policy,
+}
+
+/// What to restore.
+pub struct RestoreRequest<'a> {
+    /// Where to look.
+    pub place: Place,
+    /// The exact key.
+    pub key: String,
+    /// Prefixes of other keys that will do, in order of preference.
+    pub fallback: Vec<String>,
+    /// The directories, in the order in which they were saved.
+    pub roots: Vec<Root<'a>>,
+    /// How.
+    pub link_mode: LinkMode,
+    /// Remove whatever the snapshot does not name.
+    pub exact: bool,
+    /// Leave a directory alone that was changed after the snapshot was made.
+    pub keep_newer: bool,
+    /// Change nothing; say what would be done.
+    pub dry_run: bool,
+}
+
+/// How well a restore met its request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The exact key, whole.
+    Hit,
+    /// Another key, or not all of it.
+    Partial,
+    /// Nothing.
+    #[default]
+    Miss,
+}
+
+/// Counts of what was done to files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// Files that share an inode between store and directory since.
+    pub linked: u64,
+    /// Files that share extents since.
+    pub reflinked: u64,
+    /// Files whose bytes were written.
+    pub copied: u64,
+    /// Files whose bytes were digested.
+    pub hashed: u64,
+    /// Files that were right already, or known from the last time.
+    pub unchanged: u64,
+    /// Files, links and directories removed.
+    pub removed: u64,
+}
+
+/// What a restore did.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// How well the request was met.
+    pub outcome: Outcome,
+    /// The key of the snapshot used.
+    pub key: Option<String>,
+    /// Its name.
+    pub snapshot: Option<String>,
+    /// File names that the snapshot holds.
+    pub files: u64,
+    /// Bytes of its distinct files.
+    pub bytes: u64,
+    /// Files made, by the name of the mode that made them.
+    pub link_modes: BTreeMap<String, u64>,
+    /// Why better modes were not used.
+    pub why_not: BTreeMap<String, String>,
+    /// What was done.
+    pub work: Work,
+    /// Groups that were left out because a blob of theirs was damaged.
+    pub omitted: Vec<String>,
+    /// A directory was newer than the snapshot and was left alone.
+    pub kept_newer: bool,
+}
+
+/// A directory as it stands before a restore.
+pub(crate) enum Target {
+    /// Nothing or an empty directory stands there.
+    Fresh { exists: bool },
+    /// A directory with contents.
+    Over { dir: Dir, tree: Tree },
+}
+
+impl Store {
+    /// Restores what `request` names. A miss leaves everything alone and is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadRoot`] where a root cannot be restored to, [`Error::Fs`] where its file system
+    /// refuses. Damage in the store is never an error: it is a warning and a miss.
+    pub fn restore(&self, request: &RestoreRequest<'_>, events: &dyn Events) -> Result<Restored> {
+        let mut targets = Vec::new();
+        let _locks = self.lock_roots(request.roots.iter().map(|root| root.path.as_path()))?;
+        let _shared = self.lock_shared()?;
+        events.phase(Phase::Examine, 0);
+        for root in &request.roots {
+            self.refuse_overlap(&root.path)?;
+            if !request.dry_run {
+                self.release_overlay(&root.path)?;
+            }
+            targets.push(examine(&root.path)?);
+        }
+        let exact = self.find_exact(&request.place, &request.key)?;
+        for found in &exact {
+            if let Some(snapshot) = load_or_warn(found, events)
+                && snapshot.header.key == request.key
+                && let Some(mut restored) = self.restore_snapshot(&snapshot, request, &targets, events)?
+            {
+                restored.outcome = if restored.omitted.is_empty() { Outcome::Hit } else { Outcome::Partial };
+                return Ok(restored);
+            }
+        }
+        let others: Vec<Found> = match request.fallback.is_empty() {
+            true => Vec::new(),
+            false => self.find_all(&request.place)?.into_iter().filter(|found| !exact.contains(found)).collect(),
+        };
+        let mut headers: HashMap<&Path, Option<String>> = HashMap::new();
+        for prefix in &request.fallback {
+            for found in &others {
+                let key = headers
+                    .entry(found.path.as_path())
+                    .or_insert_with(|| Snapshot::load_header(&found.path).ok().map(|header| header.key));
+                if key.as_ref().is_some_and(|key| key.starts_with(prefix))
+                    && let Some(snapshot) = load_or_warn(found, events)
+                    && let Some(mut restored) = self.restore_snapshot(&snapshot, request, &targets, events)?
+                {
+                    restored.outcome = Outcome::Partial;
+                    return Ok(restored);
+                }
+            }
+        }
+        Ok(Restored::default())
+    }
+
+    pub(crate) fn lock_roots<'p>(&self, roots: impl Iterator<Item = &'p Path>) -> Result<Vec<Option<Lock>>> {
+        let mut roots: Vec<&Path> = roots.collect();
+        // One order for everybody, so that two processes never wait for each other.
+        roots.sort_unstable();
+        roots.dedup();
+        roots.into_iter().map(|root| self.lock_root(root)).collect()
+    }
+
+    /// A root must neither hold the store nor lie in it.
+    pub(crate) fn refuse_overlap(&self, root: &Path) -> Result<()> {
+        let store = larder_fs::resolve(self.path())?;
+        let root = &larder_fs::resolve(root)?;
+        if store.starts_with(root) || root.starts_with(&store) {
+            return Err(Error::BadRoot { path: root.clone(), reason: "it and the store lie in each other".into() });
+        }
+        Ok(())
+    }
+
+    /// Restores from this snapshot; `None` when its contents cannot be had.
+    fn restore_snapshot(
+        &self,
+        snapshot: &Snapshot,
+        request: &RestoreRequest<'_>,
+        targets: &[Target],
+        events: &dyn Events,
+    ) -> Result<Option<Restored>> {
+        if snapshot.roots.len() != request.roots.len() {
+            return Ok(None);
+        }
+        let mut restored = Restored {
+            key: Some(snapshot.header.key.clone()),
+            snapshot: Some(snapshot.header.id.clone()),
+            files: snapshot.roots.iter().map(|m| (m.links.len() + m.symlinks.len()) as u64).sum(),
+            bytes: snapshot.roots.iter().map(Manifest::logical_bytes).sum(),
+            ..Restored::default()
+        };
+        if request.keep_newer && !request.exact {
+            let newer = snapshot.roots.iter().zip(targets).any(|(manifest, target)| is_newer(target, manifest));
+            if newer {
+                restored.kept_newer = true;
+                return Ok(Some(restored));
+            }
+        }
+        if let Some(done) = self.restore_prepared(snapshot, request, targets, &mut restored, events)? {
+            return Ok(done.then_some(restored));
+        }
+        let mut plans = Vec::new();
+        for (index, ((manifest, target), root)) in snapshot.roots.iter().zip(targets).zip(&request.roots).enumerate() {
+            match self.plan(manifest, target, root, request.exact, events)? {
+                Some(planned) => plans.push(planned),
+                None => {
+                    tracing::debug!(snapshot = %snapshot.header.id, root = index, "not usable without damaged blobs");
+                    return Ok(None);
+                }
+            }
+        }
+        let needs_inline = plans.iter().zip(&snapshot.roots).any(|(planned, manifest)| {
+            planned.plan.wanted().any(|link| {
+                let inode = &manifest.inodes[manifest.links[link as usize].inode as usize];
+                !in_blob(&inode.content) && inode.size > 0
+            })
+        });
+        let inline = match needs_inline {
+            false => Vec::new(),
+            true => match snapshot.inline() {
+                Ok(inline) => inline,
+                Err(e) => {
+                    events.warn(&format!("{}; it counts as absent", chain(&e)));
+                    return Ok(None);
+                }
+            },
+        };
+        for ((manifest, planned), (index, root)) in
+            snapshot.roots.iter().zip(&plans).zip(request.roots.iter().enumerate())
+        {
+            restored.omitted.extend(planned.omitted.iter().cloned());
+            restored.work.hashed += planned.hashed;
+            restored.work.unchanged += planned.plan.unchanged();
+            if request.dry_run {
+                restored.work.copied += planned.plan.wanted().count() as u64;
+                restored.work.removed += (planned.plan.removals.len() + planned.plan.dir_removals.len()) as u64;
+                continue;
+            }
+            let store_volume = Volume::of(&self.root)?;
+            let beside = nearest_existing(&root.path)?;
+            let ladder = Ladder::new(request.link_mode, store_volume, Volume::of(&beside)?);
+            let apply = Apply {
+                store: self,
+                manifest,
+                plan: &planned.plan,
+                checked: &planned.checked,
+                inline: &inline,
+                ladder: &ladder,
+                events,
+            };
+            if !self.is_read_only() && !planned.plan.is_empty() {
+                self.drop_session(&root.path)?;
+            }
+            let applied = match &targets[index] {
+                Target::Over { dir, .. } => apply.run(dir)?,
+                Target::Fresh { exists } => self.build_aside(&apply, &root.path, *exists, &beside)?,
+            };
+            restored.count(&ladder, &applied);
+            self.remember(snapshot, index, &root.path, applied.inodes, false, events);
+        }
+        Ok(Some(restored))
+    }
+
+    /// Plans one root and checks the blobs that the plan needs; damaged ones are set aside and what
+    /// falls with them is left out. `None` when nothing would be left.
+    fn plan(
+        &self,
+        manifest: &Manifest,
+        target: &Target,
+        root: &Root<'_>,
+        exact: bool,
+        events: &dyn Events,
+    ) -> Result<Option<Planned>> {
+        let empty = Tree::default();
+        let tree = match target {
+            Target::Over { tree, .. } => tree,
+            Target::Fresh { .. } => &empty,
+        };
+        let before = match target {
+            Target::Over { .. } => self.session_manifest(&root.path),
+            Target::Fresh { .. } => None,
+        };
+        let rules = |omitted| Rules { exact, before: before.as_ref().map(|(m, s)| (m, s)), omitted };
+        let mut planned = Planned { plan: Plan::new(manifest, tree, root.policy, rules(&[])), ..Planned::default() };
+        let wanted: HashSet<u32> = planned.plan.wanted().map(|link| manifest.links[link as usize].inode).collect();
+        let bad = self.check_blobs(manifest, &wanted, &mut planned, events)?;
+        if bad.is_empty() {
+            return Ok(Some(planned));
+        }
+        let Some((omitted, groups)) = omissions(manifest, root.policy, &bad) else { return Ok(None) };
+        events.warn(&format!(
+            "{} of {} files of {} are left out and will be built again{}",
+            omitted.iter().filter(|omitted| **omitted).count(),
+            manifest.links.len(),
+            root.path.display(),
+            if groups.is_empty() { String::new() } else { format!(": {}", groups.join(", ")) },
+        ));
+        planned.plan = Plan::new(manifest, tree, root.policy, rules(&omitted));
+        planned.omitted = if groups.is_empty() { vec!["(final artefacts)".into()] } else { groups };
+        Ok(Some(planned))
+    }
+
+    /// Checks the blobs of `wanted` inodes; returns those that cannot be used.
+    fn check_blobs(
+        &self,
+        manifest: &Manifest,
+        wanted: &HashSet<u32>,
+        planned: &mut Planned,
+        events: &dyn Events,
+    ) -> Result<HashSet<u32>> {
+        let mut inodes: Vec<u32> =
+            wanted.iter().copied().filter(|inode| in_blob(&manifest.inodes[*inode as usize].content)).collect();
+        inodes.sort_unstable();
+        events.phase(Phase::Check, inodes.len() as u64);
+        let blobs = self.blobs();
+        let checked: Vec<(u32, Checked)> = inodes
+            .par_iter()
+            .with_min_len(256)
+            .map(|inode| Ok((*inode, blobs.check(&manifest.inodes[*inode as usize])?)))
+            .collect::<Result<_>>()?;
+        let mut bad = HashSet::new();
+        for (index, checked) in checked {
+            let inode = &manifest.inodes[index as usize];
+            let id = BlobId::of(&inode.content).expect("inline files were filtered out");
+            let path = self.root.join(id.path());
+            let warning = match checked {
+                Checked::Sound(meta) => {
+                    planned.checked.insert(index, meta);
+                    continue;
+                }
+                Checked::Missing => format!("the blob {} is missing", path.display()),
+                Checked::Unproven(why) => format!("the blob {} cannot be trusted: {why}", path.display()),
+                Checked::Damaged(why) if self.is_read_only() => {
+                    format!("the blob {} is damaged: {why}", path.display())
+                }
+                Checked::Damaged(why) => match blobs.quarantine(id) {
+                    Ok(to) => format!(
+                        "the blob {} is damaged: {why}; it was moved to {}",
+                        path.display(),
+                        self.root.join(to).display()
+                    ),
+                    // Somebody else has just set it aside.
+                    Err(Error::Fs(e)) if e.is_not_found() => format!("the blob {} is damaged: {why}", path.display()),
+                    Err(e) => return Err(e),
+                },
+            };
+            events.warn(&warning);
+            bad.insert(index);
+        }
+        Ok(bad)
+    }
+
+    /// Builds a root where nothing stands yet beside its final place and renames it there.
+    fn build_aside(&self, apply: &Apply<'_>, path: &Path, exists: bool, beside: &Dir) -> Result<Applied> {
+        let (parent, name) = split_root(path)?;
+        larder_fs::create_parents(parent)?;
+        let parent_dir = Dir::open(parent)?;
+        if exists && larder_fs::mount::is_mount_point(path)? {
+            // A mount point cannot be renamed over.
+            return apply.run(&Dir::open(path)?);
+        }
+        // The store's own staging is swept when this process dies; elsewhere a name tells whose it is.
+        let staging = match self.is_read_only() || Volume::of(&self.root)?.dev != Volume::of(beside)?.dev {
+            true => None,
+            false => Some(self.staging()?),
+        };
+        let (aside, aside_name): (&Dir, OsString) = match &staging {
+            Some(staging) => (&staging.dir, "root".into()),
+            None => (&parent_dir, format!("{}{:016x}", plan::TEMP_PREFIX, fastrand::u64(..)).into()),
+        };
+        let build = || -> Result<Applied> {
+            aside.create_dir(&aside_name)?;
+            let applied = apply.run(&aside.open_beneath(&aside_name)?)?;
+            aside.rename(&aside_name, &parent_dir, name)?;
+            Ok(applied)
+        };
+        build().inspect_err(|_| {
+            if let Err(e) = aside.remove_all(&aside_name) {
+                apply.events.warn(&format!("a half-built tree stays behind: {}", chain(&e)));
+            }
+        })
+    }
+
+    /// Writes the session of a root. Failing to only makes the next save slower.
+    pub(crate) fn remember(
+        &self,
+        snapshot: &Snapshot,
+        index: usize,
+        root: &Path,
+        inodes: Vec<u64>,
+        overlay: bool,
+        events: &dyn Events,
+    ) {
+        if self.is_read_only() {
+            return;
+        }
+        let write = |staging: Staging| {
+            let session = Session { overlay, ..Session::new(root, &snapshot.path, index, inodes) };
+            self.put_session(&staging, &session)
+        };
+        if let Err(e) = self.staging().and_then(write) {
+            events.warn(&format!("the next save of {} will read everything: {}", root.display(), chain(&e)));
+        }
+    }
+
+    /// The manifest that was last restored to or saved from `root`, if it is still there.
+    pub(crate) fn session_manifest(&self, root: &Path) -> Option<(Manifest, Session)> {
+        let session = self.session(root)?;
+        let mut snapshot = Snapshot::load(&session.snapshot_path(self)).ok()?;
+        let index = session.index as usize;
+        let fits = snapshot.roots.get(index)?.inodes.len() == session.inodes.len();
+        fits.then(|| (snapshot.roots.swap_remove(index), session))
+    }
+}
+
+/// Makes the empty directory `at` like `manifest` and returns the inode numbers of its files; `None` when
+/// not all of it can be had.
+pub(crate) fn apply_fresh(
+    store: &Store,
+    snapshot: &Snapshot,
+    manifest: &Manifest,
+    root: &Root<'_>,
+    at: &Dir,
+    ladder: &Ladder,
+    events: &dyn Events,
+) -> Result<Option<Vec<u64>>> {
+    let Some(planned) = store.plan(manifest, &Target::Fresh { exists: true }, root, true, events)? else {
+        return Ok(None);
+    };
+    if !planned.omitted.is_empty() {
+        return Ok(None);
+    }
+    let inline = snapshot.inline()?;
+    let (plan, checked) = (&planned.plan, &planned.checked);
+    let applied = Apply { store, manifest, plan, checked, inline: &inline, ladder, events }.run(at)?;
+    Ok(Some(applied.inodes))
+}
+
+/// A plan whose blobs are known to be sound.
+#[derive(Debug, Default)]
+struct Planned {
+    plan: Plan,
+    checked: HashMap<u32, Meta>,
+    omitted: Vec<String>,
+    hashed: u64,
+}
+
+impl Restored {
+    fn count(&mut self, ladder: &Ladder, applied: &Applied) {
+        let (linked, reflinked, copied) = ladder.counts();
+        let copied = copied + applied.written;
+        self.work.linked += linked;
+        self.work.reflinked += reflinked;
+        self.work.copied += copied;
+        self.work.removed += applied.removed;
+        for (mode, files) in
+            [(LinkMode::Hardlink, linked), (LinkMode::Reflink, reflinked), (LinkMode::Copy, copied)]
+        {
+            if files > 0 {
+                *self.link_modes.entry(mode.name().to_owned()).or_default() += files;
+            }
+        }
+        self.why_not.extend(ladder.why_not());
+    }
+}
+
+/// What stands at a root's path.
+fn examine(path: &Path) -> Result<Target> {
+    let bad = |reason: &str| Error::BadRoot { path: path.to_path_buf(), reason: reason.into() };
+    match larder_fs::metadata(path)?.map(|meta| meta.kind) {
+        None => Ok(Target::Fresh { exists: false }),
+        Some(Kind::Dir) => {
+            let dir = Dir::open(path)?;
+            if dir.entries()?.is_empty() {
+                return Ok(Target::Fresh { exists: true });
+            }
+            let tree = larder_fs::walk(&dir)?;
+            Ok(Target::Over { dir, tree })
+        }
+        // The user's own link to a directory elsewhere: restore there, in place.
+        Some(Kind::Symlink) => {
+            let dir = Dir::open(path).map_err(|_| bad("it is a symbolic link that leads to no directory"))?;
+            let tree = larder_fs::walk(&dir)?;
+            Ok(Target::Over { dir, tree })
+        }
+        Some(_) => Err(bad("it is not a directory")),
+    }
+}
+
+fn is_newer(target: &Target, manifest: &Manifest) -> bool {
+    let Target::Over { tree, .. } = target else { return false };
+    let there = tree.files.iter().map(|file| file.meta.mtime).max();
+    let ours = manifest.inodes.iter().map(|inode| inode.mtime).max();
+    there > ours
+}
+
+pub(crate) fn split_root(path: &Path) -> Result<(&Path, &OsStr)> {
+    path.parent().zip(path.file_name()).ok_or_else(|| Error::BadRoot {
+        path: path.to_path_buf(),
+        reason: "the root of the file system is no place for it".into(),
+    })
+}
+
+/// The directory, existing already, on whose file system `path` lies or will lie.
+pub(crate) fn nearest_existing(path: &Path) -> Result<Dir> {
+    let mut at = path;
+    loop {
+        match Dir::open(at) {
+            Ok(dir) => return Ok(dir),
+            Err(e) if e.is_not_found() => match at.parent() {
+                Some(parent) => at = parent,
+                None => return Err(e.into()),
+            },
+            Err(e) => return Err(e.into()),
+        }
+    }
+}

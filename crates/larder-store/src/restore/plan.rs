@@ -1,0 +1,333 @@
+//! What has to be done to a directory so that it equals a manifest: a plan, which is data.
+
+use crate::join::Join;
+use crate::manifest::{Content, Manifest};
+use crate::policy::{Group, Policy, Treatment};
+use crate::session::Session;
+use larder_fs::{Meta, Tree};
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+/// Names that a restore uses for files on their way; left by one that died, they are always removed.
+pub(crate) const TEMP_PREFIX: &str = ".larder-tmp-";
+
+/// What happens to one file name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// It stays as it is.
+    Keep,
+    /// Only its permission bits change.
+    SetMode,
+    /// It is made where nothing stands.
+    Create,
+    /// It is made under another name and renamed over what stands there.
+    Replace,
+    /// The private file that stands there is rewritten, which spares an inode.
+    Rewrite,
+    /// It becomes a further name of another link's file, after that one is in place.
+    LinkTo { link: u32, replace: bool },
+    /// It is left out.
+    Omit,
+}
+
+/// Everything to be done to one directory.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// For each link of the manifest.
+    pub(crate) actions: Vec<Action>,
+    /// For each link of the manifest.
+    pub(crate) treatments: Vec<Treatment>,
+    /// Directories of the manifest to make, parents first.
+    pub(crate) new_dirs: Vec<u32>,
+    /// Symlinks of the manifest to make, and whether something stands in their place.
+    pub(crate) symlinks: Vec<(u32, bool)>,
+    /// What stands in the way of an entry of another kind, as paths: removed first.
+    pub(crate) obstacles: Vec<OsString>,
+    /// Files and links to remove, as paths, at the end; the flag says that the file vouches for others.
+    pub(crate) removals: Vec<(OsString, bool)>,
+    /// Directories to remove when they are empty, as paths, deepest first.
+    pub(crate) dir_removals: Vec<OsString>,
+    /// Directories of the manifest whose mode or time must be set at the end.
+    pub(crate) stamps: Vec<u32>,
+    /// The inode number of each file of the manifest that stays; 0 where it does not.
+    pub(crate) inodes: Vec<u64>,
+}
+
+/// What a restore may do beyond adding and changing what the snapshot names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules<'a> {
+    /// Remove everything that the snapshot does not name.
+    pub(crate) exact: bool,
+    /// What larder made there before: the earlier manifest and its session.
+    pub(crate) before: Option<(&'a Manifest, &'a Session)>,
+    /// Links of the manifest that are left out.
+    pub(crate) omitted: &'a [bool],
+}
+
+impl Plan {
+    /// Compares `manifest` with the directory as `tree` describes it.
+    pub(crate) fn new(manifest: &Manifest, tree: &Tree, policy: &dyn Policy, rules: Rules<'_>) -> Self {
+        let join = Join::new(manifest, tree);
+        let paths = manifest.dir_paths();
+        let mut plan = Self { inodes: vec![0; manifest.inodes.len()], ..Self::default() };
+        plan.treatments = manifest
+            .links
+            .iter()
+            .map(|link| policy.treatment(&crate::manifest::join(&paths[link.dir as usize], &link.name)))
+            .collect();
+        let changed = plan.files(manifest, tree, &join, rules);
+        plan.symlinks(manifest, tree, &join);
+        plan.remove(manifest, tree, &join, policy, rules);
+        plan.dirs(manifest, tree, &join, &changed);
+        plan
+    }
+
+    /// How many of the manifest's names are there already.
+    pub(crate) fn unchanged(&self) -> u64 {
+        self.actions.iter().filter(|action| matches!(action, Action::Keep | Action::SetMode)).count() as u64
+    }
+
+    /// The links whose bytes have to come from the store.
+    pub(crate) fn wanted(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..).zip(&self.actions).filter_map(|(link, action)| {
+            matches!(action, Action::Create | Action::Replace | Action::Rewrite).then_some(link)
+        })
+    }
+
+    /// Whether there is nothing to do.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.actions.iter().all(|action| matches!(action, Action::Keep | Action::Omit))
+            && self.symlinks.is_empty()
+            && self.obstacles.is_empty()
+            && self.removals.is_empty()
+            && self.dir_removals.is_empty()
+            && self.new_dirs.is_empty()
+            && self.stamps.is_empty()
+    }
+
+    /// Decides on every file name; returns which directories get or lose an entry.
+    fn files(&mut self, manifest: &Manifest, tree: &Tree, join: &Join, rules: Rules<'_>) -> HashSet<u32> {
+        let mut changed = HashSet::new();
+        // The directory's inode that stands for each of ours, and the other way round: hard-link groups
+        // must match both ways.
+        let mut stands_for: HashMap<(u64, u64), u32> = HashMap::new();
+        let mut actions: Vec<Option<Action>> = vec![None; manifest.links.len()];
+        for (index, link) in manifest.links.iter().enumerate() {
+            if rules.omitted.get(index).copied().unwrap_or(false) {
+                actions[index] = Some(Action::Omit);
+                continue;
+            }
+            let Some(file) = join.link_to_file[index] else { continue };
+            let meta = &tree.files[file as usize].meta;
+            let inode = &manifest.inodes[link.inode as usize];
+            let number = &mut self.inodes[link.inode as usize];
+            let same_bytes = meta.size == inode.size && meta.mtime == inode.mtime;
+            // A file with names outside the tree is replaced instead of getting another mode.
+            let same_mode = meta.mode == inode.mode;
+            if !same_bytes || !(same_mode || meta.nlink == 1) || (*number != 0 && *number != meta.ino) {
+                continue;
+            }
+            if *stands_for.entry((meta.dev, meta.ino)).or_insert(link.inode) != link.inode {
+                continue;
+            }
+            *number = meta.ino;
+            actions[index] = Some(if same_mode { Action::Keep } else { Action::SetMode });
+        }
+        // Whoever has a name already is the one that the other names of its file link to.
+        let mut first: HashMap<u32, u32> = HashMap::new();
+        for (link, action) in (0..).zip(&actions) {
+            if matches!(action, Some(Action::Keep | Action::SetMode)) {
+                first.entry(manifest.links[link as usize].inode).or_insert(link);
+            }
+        }
+        for (index, link) in manifest.links.iter().enumerate() {
+            if actions[index].is_some() {
+                continue;
+            }
+            changed.insert(link.dir);
+            let here = u32::try_from(index).expect("links are counted in 32 bits");
+            let there = join.link_to_file[index].map(|file| &tree.files[file as usize].meta);
+            let first = *first.entry(link.inode).or_insert(here);
+            actions[index] = Some(match there {
+                _ if first != here => Action::LinkTo { link: first, replace: there.is_some() },
+                None => Action::Create,
+                Some(meta) if may_rewrite(meta, self.treatments[index], manifest, link.inode) => Action::Rewrite,
+                Some(_) => Action::Replace,
+            });
+        }
+        self.actions = actions.into_iter().map(|action| action.unwrap_or(Action::Keep)).collect();
+        changed
+    }
+
+    fn symlinks(&mut self, manifest: &Manifest, tree: &Tree, join: &Join) {
+        for (index, symlink) in (0..).zip(&manifest.symlinks) {
+            match join.symlink_to_tree[index as usize].map(|there| &tree.symlinks[there as usize]) {
+                Some(there) if there.target == symlink.target && there.meta.mtime == symlink.mtime => {}
+                there => self.symlinks.push((index, there.is_some())),
+            }
+        }
+    }
+
+    /// What is there and not in the manifest.
+    fn remove(&mut self, manifest: &Manifest, tree: &Tree, join: &Join, policy: &dyn Policy, rules: Rules<'_>) {
+        let ours: HashSet<(u32, &[u8])> = manifest
+            .dirs
+            .iter()
+            .skip(1)
+            .map(|d| (d.parent, d.name.as_slice()))
+            .chain(manifest.links.iter().map(|l| (l.dir, l.name.as_slice())))
+            .chain(manifest.symlinks.iter().map(|s| (s.dir, s.name.as_slice())))
+            .collect();
+        // An entry of ours that stands there as another kind of thing is an obstacle.
+        let wanted = |dir: u32, name: &std::ffi::OsStr| {
+            join.tree_to_dir[dir as usize].is_some_and(|dir| ours.contains(&(dir, name.as_bytes())))
+        };
+        let before = rules.before.map(|(manifest, session)| (manifest, session, Join::new(manifest, tree)));
+        for (index, file) in tree.files.iter().enumerate() {
+            let path = tree.relative(file.dir, &file.name);
+            let vouches = || policy.treatment(path.as_bytes()).vouches;
+            if let Some(link) = join.file_to_link[index] {
+                if self.actions[link as usize] == Action::Omit {
+                    self.removals.push((path.clone(), vouches()));
+                }
+                continue;
+            }
+            if wanted(file.dir, &file.name) {
+                self.obstacles.push(path);
+                continue;
+            }
+            let made_by_us = || {
+                before.as_ref().is_some_and(|(manifest, session, join)| {
+                    join.file_to_link[index].is_some_and(|link| {
+                        let inode = manifest.links[link as usize].inode as usize;
+                        session.inodes.get(inode) == Some(&file.meta.ino)
+                            && manifest.inodes[inode].mtime == file.meta.mtime
+                            && manifest.inodes[inode].size == file.meta.size
+                    })
+                })
+            };
+            let temporary = file.name.as_bytes().starts_with(TEMP_PREFIX.as_bytes());
+            if rules.exact || temporary || made_by_us() {
+                self.removals.push((path.clone(), vouches()));
+            }
+        }
+        for (index, symlink) in tree.symlinks.iter().enumerate() {
+            if join.tree_to_symlink[index].is_some() {
+                continue;
+            }
+            let path = tree.relative(symlink.dir, &symlink.name);
+            let made_by_us = || {
+                before.as_ref().is_some_and(|(manifest, _, join)| {
+                    join.tree_to_symlink[index].is_some_and(|i| manifest.symlinks[i as usize].target == symlink.target)
+                })
+            };
+            if wanted(symlink.dir, &symlink.name) {
+                self.obstacles.push(path);
+            } else if rules.exact || made_by_us() {
+                self.removals.push((path, false));
+            }
+        }
+        for special in &tree.specials {
+            let path = tree.relative(special.dir, &special.name);
+            if wanted(special.dir, &special.name) {
+                self.obstacles.push(path);
+            } else if rules.exact {
+                self.removals.push((path, false));
+            }
+        }
+        for (index, dir) in tree.dirs.iter().enumerate().skip(1).rev() {
+            if join.tree_to_dir[index].is_some() {
+                continue;
+            }
+            let made_by_us = || before.as_ref().is_some_and(|(_, _, join)| join.tree_to_dir[index].is_some());
+            if wanted(dir.parent, &dir.name) {
+                self.obstacles.push(dir.relative.clone());
+            } else if rules.exact || made_by_us() {
+                self.dir_removals.push(dir.relative.clone());
+            }
+        }
+    }
+
+    fn dirs(&mut self, manifest: &Manifest, tree: &Tree, join: &Join, changed: &HashSet<u32>) {
+        let mut touched: HashSet<u32> = changed.clone();
+        touched.extend(self.symlinks.iter().map(|(index, _)| manifest.symlinks[*index as usize].dir));
+        for (index, dir) in (0..).zip(&manifest.dirs) {
+            match join.dir_to_tree[index as usize] {
+                None => {
+                    self.new_dirs.push(index);
+                    touched.insert(dir.parent);
+                    touched.insert(index);
+                }
+                Some(there) => {
+                    let meta = &tree.dirs[there as usize].meta;
+                    if meta.mtime != dir.mtime || meta.mode != dir.mode {
+                        touched.insert(index);
+                    }
+                }
+            }
+        }
+        let emptied = self.removals.iter().map(|(path, _)| path).chain(&self.dir_removals).chain(&self.obstacles);
+        let emptied: HashSet<&[u8]> = emptied.map(|path| parent_of(path.as_bytes())).collect();
+        if !emptied.is_empty() {
+            for (index, path) in (0..).zip(manifest.dir_paths()) {
+                if emptied.contains(path.as_slice()) {
+                    touched.insert(index);
+                }
+            }
+        }
+        self.stamps = touched.into_iter().collect();
+        self.stamps.sort_unstable();
+    }
+}
+
+fn parent_of(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|byte| *byte == b'/').map_or(b"", |cut| &path[..cut])
+}
+
+/// Small private files that their own tools rewrite in place need no new inode.
+fn may_rewrite(meta: &Meta, treatment: Treatment, manifest: &Manifest, inode: u32) -> bool {
+    const LIMIT: u64 = 64 * 1024;
+    treatment.rewrite && meta.nlink == 1 && meta.mode & 0o200 != 0 && manifest.inodes[inode as usize].size <= LIMIT
+}
+
+/// Which links must be left out, given the inodes whose bytes cannot be had; `None` when nothing of the
+/// snapshot can be trusted without them.
+pub(crate) fn omissions(manifest: &Manifest, policy: &dyn Policy, bad: &HashSet<u32>) -> Option<(Vec<bool>, Vec<String>)> {
+    let mut omitted = vec![false; manifest.links.len()];
+    if bad.is_empty() {
+        return Some((omitted, Vec::new()));
+    }
+    let paths = manifest.dir_paths();
+    let path = |index: usize| {
+        let link = &manifest.links[index];
+        crate::manifest::join(&paths[link.dir as usize], &link.name)
+    };
+    let mut groups: HashSet<Vec<u8>> = HashSet::new();
+    for (index, link) in manifest.links.iter().enumerate() {
+        if !bad.contains(&link.inode) {
+            continue;
+        }
+        omitted[index] = true;
+        match policy.group(&path(index)) {
+            Group::Alone => {}
+            Group::Whole => return None,
+            Group::Named(name) => {
+                groups.insert(name.into_owned());
+            }
+        }
+    }
+    for (index, omitted) in omitted.iter_mut().enumerate() {
+        if let Group::Named(name) = policy.group(&path(index)) {
+            *omitted |= groups.contains(name.as_ref());
+        }
+    }
+    let mut names: Vec<String> = groups.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+    names.sort_unstable();
+    Some((omitted, names))
+}
+
+/// Whether the bytes of a file come from a blob (and not from the snapshot itself).
+pub(crate) fn in_blob(content: &Content) -> bool {
+    !matches!(content, Content::Inline { .. })
+}

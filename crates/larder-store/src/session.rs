@@ -1,0 +1,139 @@
+//! What was last restored to, or saved from, a directory: the reason why the next save need not read
+//! what did not change.
+//!
+//! ```text
+//! sessions/ROOT          one file a directory, named by a digest of its path; replaced by rename
+//! sessions/ROOT.lock     held by whoever restores to or saves from that directory
+//! sessions/ROOT.overlay/ upper and work directory of an overlay mounted there
+//! ```
+//!
+//! A session names a snapshot and the inode number that each of its files has in the directory. A file
+//! that still has that number, and the length and mtime of the manifest, still has the same bytes. A
+//! session that is lost, damaged or whose snapshot is gone only costs time. It is a lease as well: its
+//! process id and boot say whether the job that made it still runs.
+
+use crate::error::Result;
+use crate::store::{SESSIONS, Staging, Store};
+use larder_fs::{Lock, LockKind, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const VERSION: u32 = 1;
+/// How long a restore or save waits for another one of the same directory.
+const ROOT_WAIT: Duration = Duration::from_secs(600);
+
+/// The record of one directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    version: u32,
+    /// The directory.
+    #[serde(with = "serde_bytes")]
+    root: Vec<u8>,
+    /// The snapshot's file below `snapshots/`, as `PLACE/NAME`.
+    snapshot: String,
+    /// Which root of the snapshot the directory is.
+    pub index: u32,
+    /// The process that wrote this.
+    pub pid: u32,
+    /// The boot in which it ran.
+    pub boot: String,
+    /// When it was written.
+    pub created: Timestamp,
+    /// Whether an overlay is mounted at the directory.
+    pub overlay: bool,
+    /// For each inode of the manifest its number in the directory, 0 where it was left out.
+    pub inodes: Vec<u64>,
+}
+
+impl Session {
+    /// A session of this process.
+    pub(crate) fn new(root: &Path, snapshot: &Path, index: usize, inodes: Vec<u64>) -> Self {
+        let place = snapshot.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        let name = snapshot.file_name().unwrap_or_default().to_string_lossy();
+        Self {
+            version: VERSION,
+            root: root.as_os_str().as_bytes().to_vec(),
+            snapshot: format!("{place}/{name}"),
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            pid: std::process::id(),
+            boot: larder_fs::process::boot_id().to_owned(),
+            created: Timestamp::now(),
+            overlay: false,
+            inodes,
+        }
+    }
+
+    /// The directory.
+    pub(crate) fn root(&self) -> PathBuf {
+        PathBuf::from(OsStr::from_bytes(&self.root))
+    }
+
+    /// The file of the snapshot that this session names.
+    pub(crate) fn snapshot_path(&self, store: &Store) -> PathBuf {
+        store.path().join(crate::store::SNAPSHOTS).join(&self.snapshot)
+    }
+}
+
+fn name_of(root: &Path) -> String {
+    blake3::hash(root.as_os_str().as_bytes()).to_hex()[..24].to_owned()
+}
+
+impl Store {
+    /// Where the changes of an overlay mounted at `root` are kept.
+    pub(crate) fn overlay_dir(&self, root: &Path) -> PathBuf {
+        self.path().join(SESSIONS).join(format!("{}.overlay", name_of(root)))
+    }
+
+    /// Keeps other larder processes away from the directory `root` while the lock lives.
+    /// On a read-only store there is nothing to keep, and no lock.
+    pub(crate) fn lock_root(&self, root: &Path) -> Result<Option<Lock>> {
+        if self.is_read_only() {
+            return Ok(None);
+        }
+        let path = self.path().join(SESSIONS).join(format!("{}.lock", name_of(root)));
+        match Lock::acquire(&path, LockKind::Exclusive, ROOT_WAIT)? {
+            Some(lock) => Ok(Some(lock)),
+            None => Err(crate::Error::BadRoot {
+                path: root.to_path_buf(),
+                reason: format!("another larder has been working on it for {} s", ROOT_WAIT.as_secs()),
+            }),
+        }
+    }
+
+    /// The session of the directory `root`; `None` where there is none that can be used.
+    pub(crate) fn session(&self, root: &Path) -> Option<Session> {
+        let session = self.session_named(OsStr::new(&name_of(root)))?;
+        (session.root == root.as_os_str().as_bytes()).then_some(session)
+    }
+
+    /// The session in this file of `sessions/`.
+    pub(crate) fn session_named(&self, name: &OsStr) -> Option<Session> {
+        let path = self.path().join(SESSIONS).join(name);
+        let bytes = larder_fs::read_optional(&path).ok()??;
+        let (digest, body) = bytes.split_first_chunk::<32>()?;
+        if blake3::hash(body).as_bytes() != digest {
+            tracing::debug!(path = %path.display(), "the session record is damaged");
+            return None;
+        }
+        let session: Session = postcard::from_bytes(body).ok()?;
+        (session.version == VERSION).then_some(session)
+    }
+
+    /// Replaces the session of the directory that it names.
+    pub(crate) fn put_session(&self, staging: &Staging, session: &Session) -> Result<()> {
+        let root = Path::new(OsStr::from_bytes(&session.root));
+        let body = postcard::to_stdvec(session).expect("a session is plain data");
+        let staged: OsString = format!("session-{:08x}", fastrand::u32(..)).into();
+        larder_fs::write_new(&staging.dir, &staged, &[blake3::hash(&body).as_bytes(), &body], false)?;
+        let sessions = self.room(SESSIONS)?;
+        Ok(staging.dir.rename(&staged, &sessions, OsStr::new(&name_of(root)))?)
+    }
+
+    /// Forgets the session of `root`, before its directory is changed.
+    pub(crate) fn drop_session(&self, root: &Path) -> Result<()> {
+        Ok(self.room(SESSIONS)?.remove_all(OsStr::new(&name_of(root)))?)
+    }
+}

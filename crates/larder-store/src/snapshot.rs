@@ -1,0 +1,407 @@
+//! A snapshot: manifests published under a key. One self-describing file each, the truth of the store.
+//!
+//! ```text
+//! snapshots/PLACE/KEY-ID
+//!
+//! magic "larder snapshot\n", version u32, header length u32, body length u64, inline length u64,
+//! BLAKE3 of header, of body, of the inline section (little endian throughout),
+//! header (JSON: what a person wants to know), body (postcard: the roots), inline section (small files)
+//! ```
+//!
+//! PLACE and KEY are shortened digests, so keys may hold any characters and a look-up by exact key is
+//! one directory listing; the header holds the real ones, which are compared. ID begins with the time:
+//! within a place, the greatest is the newest. A crash leaves a file in `tmp/` or the whole snapshot;
+//! lost power may leave one whose digests are wrong, which is no snapshot.
+
+use crate::error::{Error, Result};
+use crate::manifest::Manifest;
+use crate::store::{SNAPSHOTS, Staging, Store, chain};
+use larder_fs::{Dir, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::ffi::{OsStr, OsString};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8; 16] = b"larder snapshot\n";
+const VERSION: u32 = 1;
+const PREAMBLE: usize = 16 + 4 + 4 + 8 + 8 + 3 * 32;
+/// No header is longer: it holds a key, some parts and the roots' paths.
+const MAX_HEADER: u32 = 16 << 20;
+
+/// Where a snapshot belongs: only saves and restores of the same place meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Who may read and write it.
+    pub scope: String,
+    /// What the directories are, for instance `cargo-target`; empty for any.
+    pub label: String,
+    /// The absolute paths of the roots, or their number where only the key counts.
+    pub roots: PlaceRoots,
+}
+
+/// How far the roots' paths belong to a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlaceRoots {
+    /// The snapshot is for these paths alone.
+    Paths(Vec<PathBuf>),
+    /// The snapshot is for any paths, as many as this.
+    KeyOnly(usize),
+}
+
+impl Place {
+    /// The directory's name below `snapshots/`.
+    pub(crate) fn dir_name(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let mut part = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        part(self.scope.as_bytes());
+        part(self.label.as_bytes());
+        match &self.roots {
+            PlaceRoots::Paths(paths) => paths.iter().for_each(|path| part(path.as_os_str().as_bytes())),
+            PlaceRoots::KeyOnly(count) => part(format!("key only, {count}").as_bytes()),
+        }
+        short(&hasher.finalize())
+    }
+}
+
+fn short(hash: &blake3::Hash) -> String {
+    hash.to_hex()[..16].to_owned()
+}
+
+fn key_name(key: &str) -> String {
+    short(&blake3::hash(key.as_bytes()))
+}
+
+/// What a person wants to know of a snapshot, readable with `head`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// The snapshot's name, unique in its store.
+    pub id: String,
+    /// The key it was saved under.
+    pub key: String,
+    /// Who may read and write it.
+    pub scope: String,
+    /// What its directories are.
+    pub label: String,
+    /// When it was published.
+    pub created: Timestamp,
+    /// The version of larder that wrote it.
+    pub larder: String,
+    /// The key parts: names and values.
+    pub parts: Vec<(String, String)>,
+    /// One summary a root.
+    pub roots: Vec<RootSummary>,
+}
+
+/// What a snapshot holds of one root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootSummary {
+    /// The path it was saved from, for people (bytes that are not UTF-8 are replaced).
+    pub path: String,
+    /// How many file names it has.
+    pub files: u64,
+    /// How many bytes its distinct files have.
+    pub bytes: u64,
+}
+
+/// A snapshot as read from its file.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// What a person wants to know.
+    pub header: Header,
+    /// The manifests, one a root.
+    pub roots: Vec<Manifest>,
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    file: std::fs::File,
+    inline: InlineSection,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InlineSection {
+    start: u64,
+    len: u64,
+    digest: [u8; 32],
+}
+
+/// A snapshot's file, found but not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its unique name.
+    pub id: String,
+    /// Its file.
+    pub path: PathBuf,
+}
+
+impl Snapshot {
+    /// Reads and checks header and body; the inline section is left for [`Snapshot::inline`].
+    pub fn load(path: &Path) -> Result<Self> {
+        let mut reader = Reader::open(path)?;
+        let header = reader.header()?;
+        let body = reader.section(reader.preamble.body_len, &reader.preamble.body_digest)?;
+        let roots: Vec<Manifest> = postcard::from_bytes(&body).map_err(|e| reader.bad(format!("its body: {e}")))?;
+        if roots.len() != header.roots.len() {
+            return Err(reader.bad("header and body differ in their number of roots"));
+        }
+        for manifest in &roots {
+            manifest.check(reader.preamble.inline.len).map_err(|reason| reader.bad(reason))?;
+        }
+        let inline = reader.preamble.inline;
+        Ok(Self { header, roots, path: path.to_path_buf(), file: reader.file, inline })
+    }
+
+    /// The header alone.
+    pub fn load_header(path: &Path) -> Result<Header> {
+        Reader::open(path)?.header()
+    }
+
+    /// Reads and checks the inline section.
+    pub fn inline(&self) -> Result<Vec<u8>> {
+        let fail = |e| Error::BadSnapshot { path: self.path.clone(), reason: format!("its inline section: {e}") };
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(self.inline.start)).map_err(fail)?;
+        let mut bytes = Vec::new();
+        file.take(self.inline.len).read_to_end(&mut bytes).map_err(fail)?;
+        if *blake3::hash(&bytes).as_bytes() != self.inline.digest {
+            return Err(Error::BadSnapshot {
+                path: self.path.clone(),
+                reason: "its inline section does not have the recorded digest".into(),
+            });
+        }
+        Ok(bytes)
+    }
+
+    /// How many bytes the inline section has.
+    pub(crate) fn inline_len(&self) -> u64 {
+        self.inline.len
+    }
+}
+
+struct Preamble {
+    header_len: u32,
+    body_len: u64,
+    header_digest: [u8; 32],
+    body_digest: [u8; 32],
+    inline: InlineSection,
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    file: std::fs::File,
+    preamble: Preamble,
+}
+
+impl<'a> Reader<'a> {
+    fn open(path: &'a Path) -> Result<Self> {
+        let bad = |reason: String| Error::BadSnapshot { path: path.to_path_buf(), reason };
+        let (parent, name) = path.parent().zip(path.file_name()).ok_or_else(|| bad("it has no name".into()))?;
+        let mut file = Dir::open(parent)?.open_file(name)?;
+        let mut bytes = [0; PREAMBLE];
+        file.read_exact(&mut bytes).map_err(|_| bad("it is cut short".into()))?;
+        let length = file.metadata().map_err(|e| bad(e.to_string()))?.len();
+        let preamble = Preamble::parse(&bytes, length).map_err(bad)?;
+        Ok(Self { path, file, preamble })
+    }
+
+    fn bad(&self, reason: impl Into<String>) -> Error {
+        Error::BadSnapshot { path: self.path.to_path_buf(), reason: reason.into() }
+    }
+
+    fn header(&mut self) -> Result<Header> {
+        let digest = self.preamble.header_digest;
+        let bytes = self.section(u64::from(self.preamble.header_len), &digest)?;
+        serde_json::from_slice(&bytes).map_err(|e| self.bad(format!("its header: {e}")))
+    }
+
+    /// Reads the next `len` bytes; the file is known to be long enough.
+    fn section(&self, len: u64, digest: &[u8; 32]) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0).min(64 << 20));
+        (&self.file).take(len).read_to_end(&mut bytes).map_err(|e| self.bad(e.to_string()))?;
+        if blake3::hash(&bytes).as_bytes() != digest {
+            return Err(self.bad("its bytes do not have the recorded digest"));
+        }
+        Ok(bytes)
+    }
+}
+
+impl Preamble {
+    fn parse(bytes: &[u8; PREAMBLE], file_len: u64) -> std::result::Result<Self, String> {
+        let (magic, rest) = bytes.split_at(16);
+        if magic != MAGIC {
+            return Err("it is no snapshot file".into());
+        }
+        let u32_at = |at: usize| u32::from_le_bytes(rest[at..at + 4].try_into().expect("four bytes"));
+        let u64_at = |at: usize| u64::from_le_bytes(rest[at..at + 8].try_into().expect("eight bytes"));
+        let digest_at = |at: usize| -> [u8; 32] { rest[at..at + 32].try_into().expect("32 bytes") };
+        let version = u32_at(0);
+        if version != VERSION {
+            return Err(format!("it has version {version}, this larder reads version {VERSION}"));
+        }
+        let (header_len, body_len, inline_len) = (u32_at(4), u64_at(8), u64_at(16));
+        let start = (PREAMBLE as u64).checked_add(u64::from(header_len)).and_then(|at| at.checked_add(body_len));
+        let end = start.and_then(|start| start.checked_add(inline_len));
+        if header_len > MAX_HEADER || end != Some(file_len) {
+            return Err("its length is not the recorded one".into());
+        }
+        Ok(Self {
+            header_len,
+            body_len,
+            header_digest: digest_at(24),
+            body_digest: digest_at(56),
+            inline: InlineSection { start: start.unwrap_or(0), len: inline_len, digest: digest_at(88) },
+        })
+    }
+}
+
+/// Encodes a snapshot's file, but for the inline section, which follows as it is.
+fn encode(header: &Header, roots: &[Manifest], inline: &[u8]) -> Vec<u8> {
+    let header = serde_json::to_vec(header).expect("a header is plain data");
+    let body = postcard::to_stdvec(roots).expect("manifests are plain data");
+    let mut bytes = Vec::with_capacity(PREAMBLE + header.len() + body.len());
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&u32::try_from(header.len()).expect("headers are small").to_le_bytes());
+    bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&(inline.len() as u64).to_le_bytes());
+    for section in [&header[..], &body[..], inline] {
+        bytes.extend_from_slice(blake3::hash(section).as_bytes());
+    }
+    bytes.extend_from_slice(&header);
+    bytes.extend_from_slice(&body);
+    bytes
+}
+
+/// A snapshot written to staging, durable but without its name.
+pub(crate) struct Staged {
+    file: OsString,
+    place: String,
+    name: String,
+}
+
+impl Staged {
+    /// Makes the staged file durable; needed only where no sync of the whole file system follows.
+    pub(crate) fn sync(&self, staging: &Staging) -> Result<()> {
+        Ok(larder_fs::sync_file(&staging.dir, &self.file)?)
+    }
+}
+
+impl Store {
+    /// Writes a snapshot's file to staging. The header's id is filled in here: greater than that of
+    /// every other snapshot of the place, even where the clock ran backwards.
+    pub(crate) fn stage_snapshot(
+        &self,
+        staging: &Staging,
+        place: &Place,
+        header: &mut Header,
+        roots: &[Manifest],
+        inline: &[u8],
+    ) -> Result<Staged> {
+        let place = place.dir_name();
+        let millis = u64::try_from(header.created.as_nanos() / 1_000_000).unwrap_or(0);
+        let newest = self.list_place(&place)?.first().and_then(|found| time_of_id(&found.id));
+        let time = newest.map_or(millis, |newest| millis.max(newest + 1));
+        header.id = format!("{time:012x}{:08x}", fastrand::u32(..));
+        let file = OsString::from("snapshot");
+        let bytes = encode(header, roots, inline);
+        larder_fs::write_new(&staging.dir, &file, &[&bytes, inline], false)?;
+        let name = format!("{}-{}", key_name(&header.key), header.id);
+        Ok(Staged { file, place, name })
+    }
+
+    /// Gives a staged snapshot its name, durably. Everything that it names must be durable already.
+    pub(crate) fn publish_snapshot(&self, staging: &Staging, staged: &Staged) -> Result<PathBuf> {
+        let snapshots = self.room(SNAPSHOTS)?;
+        snapshots.ensure_dir(OsStr::new(&staged.place))?;
+        let place = snapshots.open_beneath(OsStr::new(&staged.place))?;
+        staging.dir.rename_new(&staged.file, &place, OsStr::new(&staged.name))?;
+        place.sync()?;
+        snapshots.sync()?;
+        Ok(place.join(&staged.name))
+    }
+
+    /// The snapshots of a place with exactly this key, newest first.
+    pub fn find_exact(&self, place: &Place, key: &str) -> Result<Vec<Found>> {
+        let prefix = format!("{}-", key_name(key));
+        let mut found = self.list_place(&place.dir_name())?;
+        found.retain(|found| file_name(&found.path).starts_with(&prefix));
+        Ok(found)
+    }
+
+    /// All snapshots of a place, newest first.
+    pub fn find_all(&self, place: &Place) -> Result<Vec<Found>> {
+        self.list_place(&place.dir_name())
+    }
+
+    /// All snapshots of the store, newest first.
+    pub fn snapshots(&self) -> Result<Vec<Found>> {
+        let mut all = Vec::new();
+        for place in self.room(SNAPSHOTS)?.entries()? {
+            all.extend(self.list_place(&place.name.to_string_lossy())?);
+        }
+        all.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+        Ok(all)
+    }
+
+    fn list_place(&self, place: &str) -> Result<Vec<Found>> {
+        let Some(dir) = Dir::open_optional(&self.path().join(SNAPSHOTS).join(place))? else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for entry in dir.entries()? {
+            let path = dir.join(&entry.name);
+            match file_name(&path).split_once('-') {
+                Some((_, id)) if !id.is_empty() => found.push(Found { id: id.to_owned(), path }),
+                _ => tracing::debug!(path = %path.display(), "not a snapshot's name"),
+            }
+        }
+        found.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+        Ok(found)
+    }
+}
+
+fn file_name(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().map(OsStr::to_string_lossy).unwrap_or_default()
+}
+
+fn time_of_id(id: &str) -> Option<u64> {
+    id.get(..12).and_then(|time| u64::from_str_radix(time, 16).ok())
+}
+
+/// Loads the snapshot, or warns and returns `None` when it cannot be used.
+pub(crate) fn load_or_warn(found: &Found, events: &dyn crate::Events) -> Option<Snapshot> {
+    match Snapshot::load(&found.path) {
+        Ok(snapshot) => Some(snapshot),
+        Err(Error::Fs(e)) if e.is_not_found() => None,
+        Err(e) => {
+            events.warn(&format!("{}; it counts as absent: remove it with `larder rm {}`", chain(&e), found.id));
+            None
+        }
+    }
+}
+
+/// Reads a snapshot from bytes, as a file would hold them. For fuzzing and for bytes from elsewhere.
+///
+/// # Errors
+///
+/// [`Error::BadSnapshot`] with the reason.
+pub fn parse(bytes: &[u8]) -> Result<(Header, Vec<Manifest>)> {
+    let bad = |reason: String| Error::BadSnapshot { path: PathBuf::from("(bytes)"), reason };
+    let (head, rest) = bytes.split_first_chunk::<PREAMBLE>().ok_or_else(|| bad("it is cut short".into()))?;
+    let preamble = Preamble::parse(head, bytes.len() as u64).map_err(bad)?;
+    let (header, rest) = rest.split_at(preamble.header_len as usize);
+    let (body, inline) = rest.split_at(usize::try_from(preamble.body_len).map_err(|e| bad(e.to_string()))?);
+    for (section, digest) in
+        [(header, preamble.header_digest), (body, preamble.body_digest), (inline, preamble.inline.digest)]
+    {
+        if *blake3::hash(section).as_bytes() != digest {
+            return Err(bad("its bytes do not have the recorded digest".into()));
+        }
+    }
+    let header: Header = serde_json::from_slice(header).map_err(|e| bad(format!("its header: {e}")))?;
+    let roots: Vec<Manifest> = postcard::from_bytes(body).map_err(|e| bad(format!("its body: {e}")))?;
+    for manifest in &roots {
+        manifest.check(inline.len() as u64).map_err(bad)?;
+    }
+    Ok((header, roots))
+}

@@ -1,0 +1,299 @@
+//! The directory that holds everything, shared by any number of processes.
+//!
+//! ```text
+//! STORE/
+//!   FORMAT        magic line and version
+//!   lock          shared by restore and save, exclusive for whoever deletes blobs
+//!   blobs/ ingest/ quarantine/   see blob
+//!   snapshots/    see snapshot: the truth
+//!   sessions/     see session: what is restored where
+//!   trees/        see trees: prepared trees, derived from snapshots
+//!   tmp/          staging; one locked directory a process
+//! ```
+//!
+//! Invariants: a snapshot is published by one rename, after everything it names is durable. Blobs are
+//! deleted only under the exclusive lock, when no snapshot names them. Whatever a crash leaves is
+//! unreachable (blobs without a snapshot) or in `tmp/`, where the next start removes what no living
+//! process has locked.
+//!
+//! Compatibility: FORMAT holds the version. Another version is refused before anything is touched.
+
+use crate::blob::{BLOBS, Blobs, INGEST, QUARANTINE};
+use crate::error::{Error, Result};
+use crate::events::Events;
+use larder_fs::{Dir, Lock, LockKind};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The format that this version reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+const FORMAT: &str = "FORMAT";
+const MAGIC: &str = "larder store";
+const TMP: &str = "tmp";
+pub(crate) const SNAPSHOTS: &str = "snapshots";
+pub(crate) const SESSIONS: &str = "sessions";
+pub(crate) const TREES: &str = "trees";
+const ROOMS: [&str; 7] = [BLOBS, INGEST, QUARANTINE, SNAPSHOTS, SESSIONS, TREES, TMP];
+
+/// How long restore and save wait while somebody deletes blobs.
+const SHARED_WAIT: Duration = Duration::from_secs(60);
+/// How long a removal waits for restores and saves to end.
+const EXCLUSIVE_WAIT: Duration = Duration::from_secs(30);
+
+/// An open store.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) root: Dir,
+    path: PathBuf,
+    read_only: bool,
+}
+
+impl Store {
+    /// Opens the store at `path`, and makes it where nothing or an empty directory stands.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotAStore`] where something else stands there, [`Error::ForeignFormat`] where another
+    /// version wrote it, [`Error::Fs`] where the file system refuses.
+    pub fn open(path: &Path, events: &dyn Events) -> Result<Self> {
+        let path = &std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        if let Err(e) = larder_fs::create_parents(path) {
+            return match larder_fs::metadata(path) {
+                Ok(Some(_)) => Err(not_a_store(path, "it is a file, not a directory")),
+                _ if e.kind() == std::io::ErrorKind::NotADirectory => {
+                    Err(not_a_store(path, "a part of the path is a file, not a directory"))
+                }
+                _ => Err(e.into()),
+            };
+        }
+        let root = Dir::open(path)?;
+        let read_only = match read_format(&root, path)? {
+            true => create_rooms(&root)?,
+            false => {
+                let foreign = root.entries()?.into_iter().find(|entry| !is_room(&entry.name));
+                if let Some(foreign) = foreign {
+                    let name = foreign.name.to_string_lossy().into_owned();
+                    return Err(not_a_store(path, &format!("it has no FORMAT file but holds {name:?}")));
+                }
+                let read_only = create_rooms(&root)?;
+                write_format(&root)?;
+                // Two first users may meet: whatever stands there now must be readable.
+                read_format(&root, path)?;
+                read_only
+            }
+        };
+        let store = Self { root, path: path.clone(), read_only };
+        if !read_only {
+            store.sweep_staging(events);
+        }
+        Ok(store)
+    }
+
+    /// The store's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the store can only be read.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    pub(crate) fn writable(&self) -> Result<()> {
+        if self.read_only { Err(Error::ReadOnly { path: self.path.clone() }) } else { Ok(()) }
+    }
+
+    pub(crate) fn blobs(&self) -> Blobs<'_> {
+        Blobs { root: &self.root }
+    }
+
+    /// Keeps blobs from being deleted while the lock lives.
+    pub(crate) fn lock_shared(&self) -> Result<Lock> {
+        self.lock(LockKind::Shared, SHARED_WAIT)
+    }
+
+    /// Keeps everybody else out while blobs are deleted.
+    pub(crate) fn lock_exclusive(&self) -> Result<Lock> {
+        self.lock(LockKind::Exclusive, EXCLUSIVE_WAIT)
+    }
+
+    fn lock(&self, kind: LockKind, wait: Duration) -> Result<Lock> {
+        let lock = Lock::acquire(&self.path.join("lock"), kind, wait)?;
+        lock.ok_or_else(|| Error::Busy { path: self.path.clone(), waited_s: wait.as_secs() })
+    }
+
+    /// Opens one of the store's directories.
+    pub(crate) fn room(&self, name: &str) -> Result<Dir> {
+        Ok(self.root.open_beneath(OsStr::new(name))?)
+    }
+
+    /// A new directory of this process's own below `tmp/`.
+    pub(crate) fn staging(&self) -> Result<Staging> {
+        self.writable()?;
+        let tmp = self.room(TMP)?;
+        loop {
+            let name: OsString = format!("{:016x}", fastrand::u64(..)).into();
+            match tmp.create_dir(&name) {
+                Err(e) if e.is_already_exists() => continue,
+                other => other?,
+            }
+            // A sweeper may take the directory for a leftover until it is locked: make sure that the
+            // locked one still has its name.
+            let path = tmp.join(&name);
+            let lock = match Lock::try_existing(&path, LockKind::Exclusive) {
+                Ok(Some(lock)) => lock,
+                Ok(None) => continue,
+                Err(e) if e.is_not_found() => continue,
+                Err(e) => return Err(e.into()),
+            };
+            if let Some(dir) = Dir::open_optional(&path)? {
+                return Ok(Staging { tmp, name, dir, _lock: lock });
+            }
+        }
+    }
+
+    /// Removes what processes that ended without a word left in `tmp/`. Failures only delay it.
+    fn sweep_staging(&self, events: &dyn Events) {
+        let sweep = || -> Result<()> {
+            let tmp = self.room(TMP)?;
+            for entry in tmp.entries()? {
+                match Lock::try_existing(&tmp.join(&entry.name), LockKind::Exclusive) {
+                    Ok(Some(_lock)) => tmp.remove_all(&entry.name)?,
+                    Ok(None) => {}
+                    Err(e) if e.is_not_found() => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            Ok(())
+        };
+        if let Err(e) = sweep() {
+            events.warn(&format!("leftovers in {} could not be removed: {}", self.path.join(TMP).display(), chain(&e)));
+        }
+    }
+}
+
+/// A directory of one process's own below `tmp/`, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    tmp: Dir,
+    name: OsString,
+    pub(crate) dir: Dir,
+    _lock: Lock,
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // What cannot be removed now is swept on the next start.
+        if let Err(e) = self.tmp.remove_all(&self.name) {
+            tracing::debug!(error = %chain(&e), "staging stays for the next start to sweep");
+        }
+    }
+}
+
+fn not_a_store(path: &Path, reason: &str) -> Error {
+    Error::NotAStore { path: path.to_path_buf(), reason: reason.into() }
+}
+
+fn is_room(name: &OsStr) -> bool {
+    name == "lock" || name == "lost+found" || name.as_encoded_bytes().starts_with(b"FORMAT") || ROOMS.iter().any(|room| name == *room)
+}
+
+/// Makes the directories that are missing; returns whether the store can only be read.
+fn create_rooms(root: &Dir) -> Result<bool> {
+    for room in ROOMS {
+        match root.ensure_dir(OsStr::new(room)) {
+            Err(e) if e.kind() == std::io::ErrorKind::ReadOnlyFilesystem => return Ok(true),
+            other => other?,
+        }
+    }
+    // A directory of another owner looks writable until something is made in it.
+    let probe: OsString = format!("{TMP}/probe-{:016x}", fastrand::u64(..)).into();
+    match root.create_dir(&probe) {
+        Ok(()) => root.remove_dir(&probe).map(|()| false).or_else(|e| if e.is_not_found() { Ok(false) } else { Err(e.into()) }),
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem) => Ok(true),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Whether there is a FORMAT of this version; an error for any other.
+fn read_format(root: &Dir, path: &Path) -> Result<bool> {
+    let Some(bytes) = larder_fs::read_optional(&root.join(FORMAT))? else { return Ok(false) };
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines = text.lines();
+    if lines.next() != Some(MAGIC) {
+        return Err(not_a_store(path, "its FORMAT file was not written by larder"));
+    }
+    let found = lines.next().and_then(|line| line.strip_prefix("version ")).unwrap_or("(none)");
+    if found == FORMAT_VERSION.to_string() {
+        return Ok(true);
+    }
+    Err(Error::ForeignFormat { path: path.to_path_buf(), found: found.to_owned(), known: FORMAT_VERSION })
+}
+
+fn write_format(root: &Dir) -> Result<()> {
+    let staged: OsString = format!("{FORMAT}.{:016x}", fastrand::u64(..)).into();
+    let text = format!("{MAGIC}\nversion {FORMAT_VERSION}\n");
+    larder_fs::write_new(root, &staged, &[text.as_bytes()], true)?;
+    match root.rename_new(&staged, root, OsStr::new(FORMAT)) {
+        Err(e) if e.is_already_exists() => root.remove_file(&staged)?,
+        other => other?,
+    }
+    Ok(root.sync()?)
+}
+
+/// An error with its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_format_is_refused_and_named() {
+        let temp = tempfile::tempdir().unwrap();
+        Store::open(temp.path(), &()).unwrap();
+        for (text, found) in [("larder store\nversion 2\n", "2"), ("larder store\n", "(none)")] {
+            std::fs::write(temp.path().join(FORMAT), text).unwrap();
+            match Store::open(temp.path(), &()) {
+                Err(Error::ForeignFormat { found: f, .. }) => assert_eq!(f, found),
+                other => panic!("expected a refusal, got {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_directory_with_other_things_in_it_is_not_taken_over() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("thesis.txt"), "years of work").unwrap();
+        assert!(matches!(Store::open(temp.path(), &()), Err(Error::NotAStore { .. })));
+        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
+        let file = temp.path().join("thesis.txt");
+        assert!(matches!(Store::open(&file, &()), Err(Error::NotAStore { .. })));
+        assert!(matches!(Store::open(&file.join("below"), &()), Err(Error::NotAStore { .. })));
+    }
+
+    #[test]
+    fn the_next_start_sweeps_what_a_dead_process_left_and_nothing_else() {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Store::open(temp.path(), &()).unwrap();
+        let alive = store.staging().unwrap();
+        std::fs::create_dir_all(temp.path().join("tmp/0123456789abcdef/deep/er")).unwrap();
+        Store::open(temp.path(), &()).unwrap();
+        let left: Vec<_> = store.room(TMP).unwrap().entries().unwrap();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].name, alive.name);
+    }
+}
