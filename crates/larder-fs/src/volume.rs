@@ -60,8 +60,7 @@ impl Volume {
     pub fn of(dir: &Dir) -> Result<Self> {
         let stat = rustix::fs::fstatfs(dir.fd()).map_err(|e| Error::new("examine", dir.path(), e))?;
         // Magic numbers from linux/magic.h.
-        #[expect(clippy::unnecessary_cast, reason = "the type of f_type differs between architectures")]
-        let fs_type = match stat.f_type as u64 & 0xffff_ffff {
+        let fs_type = match u64::try_from(stat.f_type).unwrap_or(0) & 0xffff_ffff {
             0xef53 => FsType::Ext,
             0x5846_5342 => FsType::Xfs,
             0x9123_683e => FsType::Btrfs,

@@ -25,7 +25,7 @@ pub use error::{Error, Result};
 pub use events::{Events, Phase};
 pub use link_mode::LinkMode;
 pub use manifest::{Content, DirEntry, Inode, Link, Manifest, Symlink};
-pub use policy::{Group, Opaque, Policy, Treatment};
+pub use policy::{Fallout, Opaque, Policy, Treatment};
 pub use remove::Removed;
 pub use restore::{Outcome, RestoreRequest, Restored, Root, Work};
 pub use save::{SaveRequest, Saved};

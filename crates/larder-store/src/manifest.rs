@@ -131,6 +131,12 @@ impl Manifest {
         paths
     }
 
+    /// The path of every file name below the root, by index of the link.
+    pub fn link_paths(&self) -> Vec<Vec<u8>> {
+        let dirs = self.dir_paths();
+        self.links.iter().map(|link| join(&dirs[link.dir as usize], &link.name)).collect()
+    }
+
     /// The sum of the lengths of all distinct files.
     pub fn logical_bytes(&self) -> u64 {
         self.inodes.iter().map(|inode| inode.size).sum()

@@ -1,7 +1,5 @@
 //! What the store must be told about files, since it knows nothing of cargo.
 
-use std::borrow::Cow;
-
 /// How a file may be shared and in which order it is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Treatment {
@@ -14,23 +12,22 @@ pub struct Treatment {
     pub vouches: bool,
 }
 
-/// What must be left out together with a file whose blob is damaged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Group<'a> {
-    /// The file alone.
-    Alone,
-    /// All files of the same group name.
-    Named(Cow<'a, [u8]>),
-    /// The whole snapshot.
-    Whole,
+/// What is left out when some files cannot be had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fallout {
+    /// For each path, whether it is left out.
+    pub left_out: Vec<bool>,
+    /// What that means to a person: units, folders.
+    pub names: Vec<String>,
 }
 
-/// The rules for the files of one root. Paths are relative to it, as bytes.
+/// The rules for the files of one root. Paths are relative to it, as bytes, and are always all of its
+/// files, since what a file is may depend on what stands beside it.
 pub trait Policy: Sync {
-    /// How the file at `path` is shared and ordered.
-    fn treatment(&self, path: &[u8]) -> Treatment;
-    /// What falls with the file at `path`.
-    fn group<'a>(&self, path: &'a [u8]) -> Group<'a>;
+    /// How each file is shared and ordered.
+    fn treatments(&self, paths: &[Vec<u8>]) -> Vec<Treatment>;
+    /// What has to be left out with the damaged files; `None` when the rest could not be trusted.
+    fn fallout(&self, paths: &[Vec<u8>], damaged: &[bool]) -> Option<Fallout>;
 }
 
 /// Files of which nothing is known: never shared, all or nothing.
@@ -38,11 +35,11 @@ pub trait Policy: Sync {
 pub struct Opaque;
 
 impl Policy for Opaque {
-    fn treatment(&self, _path: &[u8]) -> Treatment {
-        Treatment::default()
+    fn treatments(&self, paths: &[Vec<u8>]) -> Vec<Treatment> {
+        vec![Treatment::default(); paths.len()]
     }
 
-    fn group<'a>(&self, _path: &'a [u8]) -> Group<'a> {
-        Group::Whole
+    fn fallout(&self, _paths: &[Vec<u8>], _damaged: &[bool]) -> Option<Fallout> {
+        None
     }
 }

@@ -27,7 +27,7 @@ const ROOT_WAIT: Duration = Duration::from_secs(600);
 
 /// The record of one directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
+pub(crate) struct Session {
     version: u32,
     /// The directory.
     #[serde(with = "serde_bytes")]
@@ -35,22 +35,22 @@ pub struct Session {
     /// The snapshot's file below `snapshots/`, as `PLACE/NAME`.
     snapshot: String,
     /// Which root of the snapshot the directory is.
-    pub index: u32,
+    pub(crate) index: u32,
     /// The process that wrote this.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// The boot in which it ran.
-    pub boot: String,
+    pub(crate) boot: String,
     /// When it was written.
-    pub created: Timestamp,
+    pub(crate) created: Timestamp,
     /// Whether an overlay is mounted at the directory.
-    pub overlay: bool,
+    pub(crate) overlay: bool,
     /// For each inode of the manifest its number in the directory, 0 where it was left out.
-    pub inodes: Vec<u64>,
+    pub(crate) inodes: Vec<u64>,
 }
 
 impl Session {
     /// A session of this process.
-    pub(crate) fn new(root: &Path, snapshot: &Path, index: usize, inodes: Vec<u64>) -> Self {
+    pub(crate) fn new(root: &Path, snapshot: &Path, index: usize, inodes: Vec<u64>, overlay: bool) -> Self {
         let place = snapshot.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
         let name = snapshot.file_name().unwrap_or_default().to_string_lossy();
         Self {
@@ -61,7 +61,7 @@ impl Session {
             pid: std::process::id(),
             boot: larder_fs::process::boot_id().to_owned(),
             created: Timestamp::now(),
-            overlay: false,
+            overlay,
             inodes,
         }
     }

@@ -302,7 +302,8 @@ impl Store {
         if bad.is_empty() {
             return Ok(Some(planned));
         }
-        let Some((omitted, groups)) = omissions(manifest, root.policy, &bad) else { return Ok(None) };
+        let Some(fallout) = omissions(manifest, root.policy, &bad) else { return Ok(None) };
+        let (omitted, groups) = (fallout.left_out, fallout.names);
         events.warn(&format!(
             "{} of {} files of {} are left out and will be built again{}",
             omitted.iter().filter(|omitted| **omitted).count(),
@@ -311,7 +312,7 @@ impl Store {
             if groups.is_empty() { String::new() } else { format!(": {}", groups.join(", ")) },
         ));
         planned.plan = Plan::new(manifest, tree, root.policy, rules(&omitted));
-        planned.omitted = if groups.is_empty() { vec!["(final artefacts)".into()] } else { groups };
+        planned.omitted = if groups.is_empty() { vec!["(files that cargo makes again)".into()] } else { groups };
         Ok(Some(planned))
     }
 
@@ -410,7 +411,7 @@ impl Store {
             return;
         }
         let write = |staging: Staging| {
-            let session = Session { overlay, ..Session::new(root, &snapshot.path, index, inodes) };
+            let session = Session::new(root, &snapshot.path, index, inodes, overlay);
             self.put_session(&staging, &session)
         };
         if let Err(e) = self.staging().and_then(write) {

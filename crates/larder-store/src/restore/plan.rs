@@ -2,12 +2,12 @@
 
 use crate::join::Join;
 use crate::manifest::{Content, Manifest};
-use crate::policy::{Group, Policy, Treatment};
+use crate::policy::{Fallout, Policy, Treatment};
 use crate::session::Session;
 use larder_fs::{Meta, Tree};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// Names that a restore uses for files on their way; left by one that died, they are always removed.
 pub(crate) const TEMP_PREFIX: &str = ".larder-tmp-";
@@ -69,13 +69,8 @@ impl Plan {
     /// Compares `manifest` with the directory as `tree` describes it.
     pub(crate) fn new(manifest: &Manifest, tree: &Tree, policy: &dyn Policy, rules: Rules<'_>) -> Self {
         let join = Join::new(manifest, tree);
-        let paths = manifest.dir_paths();
         let mut plan = Self { inodes: vec![0; manifest.inodes.len()], ..Self::default() };
-        plan.treatments = manifest
-            .links
-            .iter()
-            .map(|link| policy.treatment(&crate::manifest::join(&paths[link.dir as usize], &link.name)))
-            .collect();
+        plan.treatments = policy.treatments(&manifest.link_paths());
         let changed = plan.files(manifest, tree, &join, rules);
         plan.symlinks(manifest, tree, &join);
         plan.remove(manifest, tree, &join, policy, rules);
@@ -184,9 +179,14 @@ impl Plan {
             join.tree_to_dir[dir as usize].is_some_and(|dir| ours.contains(&(dir, name.as_bytes())))
         };
         let before = rules.before.map(|(manifest, session)| (manifest, session, Join::new(manifest, tree)));
+        let mut treatments: Option<Vec<Treatment>> = None;
         for (index, file) in tree.files.iter().enumerate() {
+            // Most files stay, so most restores never ask.
+            let mut vouches = || {
+                let all = || tree.files.iter().map(|f| tree.relative(f.dir, &f.name).into_vec()).collect::<Vec<_>>();
+                treatments.get_or_insert_with(|| policy.treatments(&all()))[index].vouches
+            };
             let path = tree.relative(file.dir, &file.name);
-            let vouches = || policy.treatment(path.as_bytes()).vouches;
             if let Some(link) = join.file_to_link[index] {
                 if self.actions[link as usize] == Action::Omit {
                     self.removals.push((path.clone(), vouches()));
@@ -293,38 +293,12 @@ fn may_rewrite(meta: &Meta, treatment: Treatment, manifest: &Manifest, inode: u3
 
 /// Which links must be left out, given the inodes whose bytes cannot be had; `None` when nothing of the
 /// snapshot can be trusted without them.
-pub(crate) fn omissions(manifest: &Manifest, policy: &dyn Policy, bad: &HashSet<u32>) -> Option<(Vec<bool>, Vec<String>)> {
-    let mut omitted = vec![false; manifest.links.len()];
-    if bad.is_empty() {
-        return Some((omitted, Vec::new()));
-    }
-    let paths = manifest.dir_paths();
-    let path = |index: usize| {
-        let link = &manifest.links[index];
-        crate::manifest::join(&paths[link.dir as usize], &link.name)
-    };
-    let mut groups: HashSet<Vec<u8>> = HashSet::new();
-    for (index, link) in manifest.links.iter().enumerate() {
-        if !bad.contains(&link.inode) {
-            continue;
-        }
-        omitted[index] = true;
-        match policy.group(&path(index)) {
-            Group::Alone => {}
-            Group::Whole => return None,
-            Group::Named(name) => {
-                groups.insert(name.into_owned());
-            }
-        }
-    }
-    for (index, omitted) in omitted.iter_mut().enumerate() {
-        if let Group::Named(name) = policy.group(&path(index)) {
-            *omitted |= groups.contains(name.as_ref());
-        }
-    }
-    let mut names: Vec<String> = groups.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-    names.sort_unstable();
-    Some((omitted, names))
+pub(crate) fn omissions(manifest: &Manifest, policy: &dyn Policy, bad: &HashSet<u32>) -> Option<Fallout> {
+    let damaged: Vec<bool> = manifest.links.iter().map(|link| bad.contains(&link.inode)).collect();
+    let mut fallout = policy.fallout(&manifest.link_paths(), &damaged)?;
+    // Whatever the policy says, what is damaged cannot be had.
+    fallout.left_out.iter_mut().zip(damaged).for_each(|(out, damaged)| *out |= damaged);
+    Some(fallout)
 }
 
 /// Whether the bytes of a file come from a blob (and not from the snapshot itself).

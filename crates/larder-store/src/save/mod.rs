@@ -133,7 +133,7 @@ impl Store {
                 saved.snapshot = Some(header.id);
                 for (index, (root, taken)) in request.roots.iter().zip(roots).enumerate() {
                     let overlay = self.session(&root.path).is_some_and(|session| session.overlay);
-                    let session = Session { overlay, ..Session::new(&root.path, &path, index, taken.inodes) };
+                    let session = Session::new(&root.path, &path, index, taken.inodes, overlay);
                     if let Err(e) = self.put_session(&staging, &session) {
                         events.warn(&format!("the next save will read everything: {}", crate::store::chain(&e)));
                     }
@@ -230,6 +230,13 @@ impl Store {
         let chunks: Vec<&[u32]> =
             firsts.chunk_by(|a, b| tree.files[*a as usize].dir == tree.files[*b as usize].dir).collect();
         let upper = self.overlay_upper(&root.path);
+        let treatments = match known.contents.len() == tree.files.len() {
+            true => Vec::new(),
+            false => {
+                let paths = tree.files.iter().map(|f| tree.relative(f.dir, &f.name).into_vec()).collect::<Vec<_>>();
+                root.policy.treatments(&paths)
+            }
+        };
         let taken: Vec<Vec<Option<Taken>>> = chunks
             .par_iter()
             .map(|chunk| {
@@ -250,8 +257,7 @@ impl Store {
                         opened = Some(dir.open_beneath(relative)?);
                     }
                     let at = opened.as_ref().expect("it was opened just now");
-                    let path = tree.relative(file.dir, &file.name);
-                    let treatment = root.policy.treatment(path.as_bytes());
+                    let treatment = treatments[*index as usize];
                     let source = upper.as_ref().and_then(|upper| in_upper(upper, relative.as_os_str(), file));
                     taken.push(Some(match &source {
                         Some((upper, file)) => intake.take(upper, file, treatment, &ladder)?,
