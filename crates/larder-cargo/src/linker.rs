@@ -152,12 +152,15 @@ pub fn decide(question: &Question<'_>) -> Linker {
         evidence.judge(Linker::unknown(problem));
     }
     let mut triples = targets(command, env, config);
-    triples.push(rustc.host.clone());
-    triples.dedup();
+    // With a target, flags do not reach build scripts and proc-macros, so the host's default counts all the same.
+    let only_host = triples.is_empty();
+    if !triples.contains(&rustc.host) {
+        triples.push(rustc.host.clone());
+    }
     evidence.preloaded(env);
     evidence.command(command);
-    evidence.environment(env, &triples);
-    evidence.config(config);
+    evidence.environment(env, &triples, only_host);
+    evidence.config(config, &triples);
     let mut verdict = evidence.verdict.take();
     let drivers = std::mem::take(&mut evidence.drivers);
     let mut judge =
@@ -165,9 +168,10 @@ pub fn decide(question: &Question<'_>) -> Linker {
     for (driver, why) in &drivers {
         judge(ask::driver(driver, why, evidence.chosen, question.run));
     }
-    // A linker that is configured may be for one target only; the host's default counts unless `-fuse-ld` was given.
-    if !evidence.chosen {
-        judge(ask::default_of(&triples, !drivers.is_empty(), evidence.no_lld, question));
+    for triple in &triples {
+        if !evidence.chosen && !evidence.own_linker.contains(triple) {
+            judge(ask::default_of(triple, evidence.no_lld, question));
+        }
     }
     verdict.unwrap_or_else(|| Linker::unknown("nothing tells which linker is used"))
 }

@@ -28,17 +28,13 @@ pub(super) fn driver(driver: &str, why: &str, chosen: bool, run: Run<'_>) -> Lin
     }
 }
 
-pub(super) fn default_of(triples: &[String], configured: bool, no_lld: bool, question: &Question<'_>) -> Linker {
-    let rustc = question.rustc;
-    // A target that is not the host's needs a linker of its own, which was judged where it was configured.
-    if !configured && let Some(foreign) = triples.iter().find(|triple| **triple != rustc.host) {
-        return Linker::unknown(format!("the default linker for {foreign} was not measured"));
-    }
-    if rustc.host == "x86_64-unknown-linux-gnu" && rustc.version >= (1, 90) && !no_lld {
+/// What rustc links a target with when nothing is configured: `cc`, but for the targets that bring rust-lld.
+pub(super) fn default_of(triple: &str, no_lld: bool, question: &Question<'_>) -> Linker {
+    if triple == "x86_64-unknown-linux-gnu" && question.rustc.version >= (1, 90) && !no_lld {
         return Linker::replaced_by("rust-lld", "the default of rustc since 1.90");
     }
-    if !rustc.host.contains("-linux-") {
-        return Linker::unknown(format!("the default linker of {} was not measured", rustc.host));
+    if !triple.contains("-linux-") {
+        return Linker::unknown(format!("the default linker for {triple} was not measured"));
     }
     ask_driver("cc", question.run)
 }

@@ -1,5 +1,6 @@
 //! Everything that may choose a linker, gathered from the command, the environment and cargo's configuration.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 
 use toml::{Table, Value};
@@ -13,11 +14,14 @@ use crate::words::file_name;
 #[derive(Default)]
 pub(super) struct Evidence {
     pub(super) verdict: Option<Linker>,
-    /// A linker was named for all links (`-fuse-ld`), so a driver's default does not matter.
+    /// The strongest source of flags names a linker (`-fuse-ld`) for all links, so defaults do not matter.
     pub(super) chosen: bool,
     /// `-Clinker-features=-lld` or the like: the default is the driver's.
     pub(super) no_lld: bool,
+    /// What is configured as `linker`, and where.
     pub(super) drivers: Vec<(String, String)>,
+    /// The triples for which one is.
+    pub(super) own_linker: BTreeSet<String>,
 }
 
 impl Evidence {
@@ -86,19 +90,18 @@ impl Evidence {
                     self.flag(flag, "the command's words");
                 }
             }
-            // A bare `mold` may be a folder's name, as in `--manifest-path mold/Cargo.toml`; a false alarm only costs
-            // copies.
-            if word.contains("-run") && word.contains("mold") {
-                self.judge(Linker::mold("the command's words"));
-            }
-            if matches!(file_name(OsStr::new(&*word)), Some("mold")) {
+            // Either may be a false alarm, which only costs copies.
+            let shell = word.contains("mold") && word.contains("-run");
+            if shell || file_name(OsStr::new(&*word)) == Some("mold") {
                 self.judge(Linker::mold("the command's words"));
             }
         }
     }
 
-    pub(super) fn environment(&mut self, env: Env<'_>, triples: &[String]) {
+    pub(super) fn environment(&mut self, env: Env<'_>, triples: &[String], only_host: bool) {
         let text = |name: &str| env(name).map(|value| value.to_string_lossy().into_owned());
+        let strongest = text("CARGO_ENCODED_RUSTFLAGS").or_else(|| text("RUSTFLAGS"));
+        self.chosen = only_host && strongest.is_some_and(|flags| flags.contains("-fuse-ld="));
         if let Some(flags) = text("CARGO_ENCODED_RUSTFLAGS") {
             self.flags(flags.split('\x1f'), "CARGO_ENCODED_RUSTFLAGS");
         }
@@ -109,6 +112,7 @@ impl Evidence {
             names.push(format!("CARGO_TARGET_{upper}_RUSTFLAGS"));
             let name = format!("CARGO_TARGET_{upper}_LINKER");
             if let Some(driver) = text(&name) {
+                self.own_linker.insert(triple.clone());
                 self.drivers.push((driver, name));
             }
         }
@@ -119,16 +123,16 @@ impl Evidence {
         }
     }
 
-    pub(super) fn config(&mut self, config: &Config) {
+    pub(super) fn config(&mut self, config: &Config, triples: &[String]) {
         for file in &config.files {
             let path = &file.path;
             let shown = if path.as_os_str().is_empty() { "--config".to_owned() } else { path.display().to_string() };
-            self.table(&file.table, &shown);
+            self.table(&file.table, &shown, triples);
         }
     }
 
-    /// One configuration file. Every `target` table is taken to apply: `cfg(…)` is not evaluated.
-    fn table(&mut self, table: &Table, file: &str) {
+    /// One configuration file. `cfg(…)` is not evaluated but taken to apply.
+    fn table(&mut self, table: &Table, file: &str, triples: &[String]) {
         let child = |table: &Table, key: &str| table.get(key).and_then(Value::as_table).cloned().unwrap_or_default();
         let build = child(table, "build");
         self.value(build.get("rustflags"), &format!("build.rustflags in {file}"));
@@ -140,11 +144,16 @@ impl Evidence {
         for group in ["target", "profile"] {
             for (name, inner) in &child(table, group) {
                 let Some(inner) = inner.as_table() else { continue };
+                let one_triple = group == "target" && !name.starts_with("cfg(");
+                if one_triple && !triples.contains(name) {
+                    continue;
+                }
                 let source = format!("{group}.{name} in {file}");
                 self.value(inner.get("rustflags"), &source);
                 if let Some(driver) =
                     inner.get("linker").and_then(|linker| linker.as_str().or_else(|| linker.get("path")?.as_str()))
                 {
+                    self.own_linker.extend(one_triple.then(|| name.clone()));
                     self.drivers.push((driver.to_owned(), source));
                 }
             }
@@ -182,7 +191,6 @@ impl Evidence {
         let after = |mark: &str| flag.split_once(mark).map(|(_, value)| value.split_whitespace().next().unwrap_or(""));
         let codegen = flag.strip_prefix("-C").or_else(|| flag.strip_prefix("--codegen=")).unwrap_or(flag);
         if let Some(name) = after("-fuse-ld=") {
-            self.chosen = true;
             self.judge(match name {
                 "lld" | "bfd" => Linker::replaced_by(name, format!("-fuse-ld={name} in {why}")),
                 _ => Linker::unknown(format!("-fuse-ld={name} in {why} was not measured")),

@@ -106,6 +106,23 @@ fn the_command_may_choose() {
     }
     check(&Case { command: "cargo build --target wasm32-wasip1", ..PLAIN }, false, "unknown");
     check(&Case { command: "cargo build --target x86_64-unknown-linux-gnu", ..PLAIN }, true, "rust-lld");
+    let musl = Case { command: "cargo build --target x86_64-unknown-linux-musl", ..PLAIN };
+    check(&musl, true, "bfd");
+    check(&Case { ld: "mold 2.30.0 (compatible with GNU ld)", ..musl }, false, "mold");
+    // Flags do not reach build scripts when there is a target.
+    let flags = [("RUSTFLAGS", "-Clink-arg=-fuse-ld=lld")];
+    let older = Case { env: &flags, release: "1.80.0", ld: "mold 2", ..PLAIN };
+    check(&older, true, "lld");
+    check(&Case { command: "cargo build --target x86_64-unknown-linux-gnu", ..older }, false, "mold");
+}
+
+#[test]
+fn tables_of_other_targets_do_not_count() {
+    let config = "[target.aarch64-unknown-linux-gnu]\nlinker = 'wild'\nrustflags = ['-Clink-arg=-fuse-ld=mold']";
+    check(&Case { config, ..PLAIN }, true, "rust-lld");
+    check(&Case { config, command: "cargo build --target aarch64-unknown-linux-gnu", ..PLAIN }, false, "mold");
+    let config = "[target.aarch64-unknown-linux-gnu]\nlinker = 'aarch64-linux-gnu-gcc'";
+    check(&Case { config, command: "cargo build --target=aarch64-unknown-linux-gnu", ..PLAIN }, true, "bfd");
 }
 
 #[test]
