@@ -80,6 +80,11 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
+/// The path of something that exists, with every link resolved.
+pub fn canonicalize(path: &Path) -> Result<PathBuf> {
+    fs::canonicalize(path).map_err(|e| Error::new("resolve", path, e))
+}
+
 /// The absolute path of `path` with the links in its *parent* resolved as far as it exists; the last
 /// component is kept as it is, so that a link there names the same place before and after it exists.
 pub fn resolve(path: &Path) -> Result<PathBuf> {

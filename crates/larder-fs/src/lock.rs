@@ -43,11 +43,11 @@ impl Lock {
         Self::hold(file, path, kind, wait)
     }
 
-    /// Takes the lock on something that exists, a file or a directory; `None` when it is held elsewhere.
-    pub fn try_existing(path: &Path, kind: LockKind) -> Result<Option<Self>> {
+    /// Takes the lock on something that exists, a file or a directory, and waits at most `wait`; `None` when it is held elsewhere.
+    pub fn existing(path: &Path, kind: LockKind, wait: Duration) -> Result<Option<Self>> {
         fault::check("lock").map_err(|e| Error::new("lock", path, e))?;
         let file = File::open(path).map_err(|e| Error::new("lock", path, e))?;
-        Self::hold(file, path, kind, Duration::ZERO)
+        Self::hold(file, path, kind, wait)
     }
 
     fn hold(file: File, path: &Path, kind: LockKind, wait: Duration) -> Result<Option<Self>> {

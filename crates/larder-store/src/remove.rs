@@ -131,7 +131,8 @@ impl Store {
             let root = session.root();
             let alive = session.boot == larder_fs::process::boot_id() && larder_fs::process::is_alive(session.pid);
             let shown = || larder_fs::exists(&root) && larder_fs::mount::is_mount_point(&root).unwrap_or(true);
-            if session.overlay && (alive || shown())
+            if session.overlay
+                && (alive || shown())
                 && let Some((_, id)) = Path::new(&session.snapshot_path(self))
                     .file_name()
                     .and_then(OsStr::to_str)

@@ -141,7 +141,7 @@ impl Store {
             // A sweeper may take the directory for a leftover until it is locked: make sure that the
             // locked one still has its name.
             let path = tmp.join(&name);
-            let lock = match Lock::try_existing(&path, LockKind::Exclusive) {
+            let lock = match Lock::existing(&path, LockKind::Exclusive, Duration::ZERO) {
                 Ok(Some(lock)) => lock,
                 Ok(None) => continue,
                 Err(e) if e.is_not_found() => continue,
@@ -158,7 +158,7 @@ impl Store {
         let sweep = || -> Result<()> {
             let tmp = self.room(TMP)?;
             for entry in tmp.entries()? {
-                match Lock::try_existing(&tmp.join(&entry.name), LockKind::Exclusive) {
+                match Lock::existing(&tmp.join(&entry.name), LockKind::Exclusive, Duration::ZERO) {
                     Ok(Some(_lock)) => tmp.remove_all(&entry.name)?,
                     Ok(None) => {}
                     Err(e) if e.is_not_found() => {}
@@ -196,7 +196,10 @@ fn not_a_store(path: &Path, reason: &str) -> Error {
 }
 
 fn is_room(name: &OsStr) -> bool {
-    name == "lock" || name == "lost+found" || name.as_encoded_bytes().starts_with(b"FORMAT") || ROOMS.iter().any(|room| name == *room)
+    name == "lock"
+        || name == "lost+found"
+        || name.as_encoded_bytes().starts_with(b"FORMAT")
+        || ROOMS.iter().any(|room| name == *room)
 }
 
 /// Makes the directories that are missing; returns whether the store can only be read.
@@ -210,8 +213,13 @@ fn create_rooms(root: &Dir) -> Result<bool> {
     // A directory of another owner looks writable until something is made in it.
     let probe: OsString = format!("{TMP}/probe-{:016x}", fastrand::u64(..)).into();
     match root.create_dir(&probe) {
-        Ok(()) => root.remove_dir(&probe).map(|()| false).or_else(|e| if e.is_not_found() { Ok(false) } else { Err(e.into()) }),
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem) => Ok(true),
+        Ok(()) => root
+            .remove_dir(&probe)
+            .map(|()| false)
+            .or_else(|e| if e.is_not_found() { Ok(false) } else { Err(e.into()) }),
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem) => {
+            Ok(true)
+        }
         Err(e) => Err(e.into()),
     }
 }

@@ -1,2 +1,43 @@
-//! larder
-fn main() {}
+//! `larder`: a build cache for Rust CI on machines you own.
+//!
+//! Architecture invariant: the only room with a command line, an environment, configuration files and a
+//! terminal. It resolves what the user wants ([`settings`]), asks `larder-cargo` where cargo works and
+//! `larder-store` to save and restore, and says what happened ([`report`], [`talk`]). It makes no system
+//! calls of its own.
+
+mod cargo;
+mod child;
+mod cli;
+mod commands;
+mod host;
+mod report;
+mod request;
+mod settings;
+mod talk;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Exit codes, the same for every command; `run` passes on that of its command.
+mod exit {
+    /// Something failed.
+    pub(crate) const FAILED: u8 = 1;
+    /// The command line cannot be followed.
+    pub(crate) const USAGE: u8 = 2;
+}
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    talk::start_log(&cli.global);
+    match commands::dispatch(&cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("larder: {error:#}");
+            let usage = error.chain().any(|cause| {
+                cause.downcast_ref::<larder_store::Error>().is_some_and(larder_store::Error::is_usage)
+                    || cause.is::<request::UsageError>()
+            });
+            ExitCode::from(if usage { exit::USAGE } else { exit::FAILED })
+        }
+    }
+}

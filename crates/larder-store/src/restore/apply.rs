@@ -154,11 +154,8 @@ impl Work<'_> {
     /// Makes the files that vouch for others, or all the rest. Those that replace something get a
     /// temporary name; the renames still to be done are returned.
     fn make_files(&self, vouching: bool) -> Result<Vec<(u32, OsString, u32)>> {
-        let links: Vec<u32> = self
-            .plan()
-            .wanted()
-            .filter(|link| self.plan().treatments[*link as usize].vouches == vouching)
-            .collect();
+        let links: Vec<u32> =
+            self.plan().wanted().filter(|link| self.plan().treatments[*link as usize].vouches == vouching).collect();
         let renames = Renames::default();
         // Links are sorted by directory: a chunk is the work of one directory.
         let chunks: Vec<&[u32]> = links

@@ -469,9 +469,7 @@ impl Restored {
         self.work.reflinked += reflinked;
         self.work.copied += copied;
         self.work.removed += applied.removed;
-        for (mode, files) in
-            [(LinkMode::Hardlink, linked), (LinkMode::Reflink, reflinked), (LinkMode::Copy, copied)]
-        {
+        for (mode, files) in [(LinkMode::Hardlink, linked), (LinkMode::Reflink, reflinked), (LinkMode::Copy, copied)] {
             if files > 0 {
                 *self.link_modes.entry(mode.name().to_owned()).or_default() += files;
             }

@@ -77,7 +77,10 @@ impl<'a> Intake<'a> {
     /// Reserves room in the inline section.
     pub(crate) fn may_inline(&self, size: u64) -> bool {
         size <= INLINE_FILE
-            && self.inline_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(size)).is_ok()
+            && self
+                .inline_left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(size))
+                .is_ok()
     }
 
     /// Takes in the file `file` of `dir`. `upper` is where the same file can be linked from, if it is not here.

@@ -126,7 +126,8 @@ impl Store {
             saved.work.hashed = intake.hashed.load(Ordering::Relaxed);
             return Ok(saved);
         }
-        let published = intake.settle().and_then(|()| self.publish(request, &intake, &staging, &mut roots, &inline, events));
+        let published =
+            intake.settle().and_then(|()| self.publish(request, &intake, &staging, &mut roots, &inline, events));
         match published {
             Ok((header, path)) => {
                 saved.work.hashed = intake.hashed.load(Ordering::Relaxed);
@@ -178,9 +179,7 @@ impl Store {
             });
             let manifest = std::mem::take(&mut taken.manifest);
             // What could not be restored must not be published: a name too long, a target too long.
-            manifest
-                .check(inline.len() as u64)
-                .map_err(|reason| Error::BadRoot { path: root.path.clone(), reason })?;
+            manifest.check(inline.len() as u64).map_err(|reason| Error::BadRoot { path: root.path.clone(), reason })?;
             manifests.push(manifest);
         }
         let staged = self.stage_snapshot(staging, &request.place, &mut header, &manifests, inline)?;

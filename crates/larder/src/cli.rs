@@ -1,0 +1,244 @@
+//! The command line as typed: words become fields, nothing is decided here.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// A build cache for Rust CI on machines you own.
+///
+/// larder keeps cargo's target directory (or any directory) in a store on local disk and gives it back
+/// exactly, by links, clones or mounts instead of copies. Cargo stays the only judge of what is fresh.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done (a miss is no error), 1 failed, 2 wrong usage; `run` passes on its command's.\n\
+Environment: LARDER_STORE, LARDER_LINK_MODE, LARDER_EXACT, LARDER_SAVE, LARDER_SPARE, LARDER_JOB and LARDER_LOG set \
+defaults; LARDER_DISABLE=1 turns larder into a pass-through. `larder config` shows what applies and why."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// The directory that holds everything [default: ~/.cache/larder]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// What to print on stdout
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Say nothing but errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Say more; twice for every decision
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// One JSON object; its schema is in the repository's schemas/
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    Always,
+    Never,
+}
+
+/// When `run` saves.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SaveWhen {
+    /// After the command succeeded
+    #[default]
+    Success,
+    /// Whatever the command did
+    Always,
+    /// Never
+    Never,
+}
+
+/// How files leave and enter the store.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// The best that works, file by file
+    #[default]
+    Auto,
+    /// Rename a tree that was prepared ahead of time
+    Spare,
+    /// Snapshot a Btrfs subvolume
+    Subvolume,
+    /// Share extents (Btrfs, XFS)
+    Reflink,
+    /// Hard-link what nothing rewrites, copy the rest
+    Hardlink,
+    /// Mount an overlay; as an ordinary user only in `run`
+    Overlay,
+    /// Copy everything
+    Copy,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Restore, run a command, save: the main job, in CI or on a desk
+    #[command(after_help = "Example: larder run -- cargo test --workspace\n\n\
+The command runs in the workspace; its exit code is passed on; signals are forwarded to it. A fault of the cache \
+never fails it: larder warns and goes on without.")]
+    Run(RunArgs),
+    /// Make the target directory (or any) what a snapshot says
+    #[command(after_help = "A miss exits 0 and leaves the directory alone. Example for any directory:\n  \
+larder restore --path node_modules --key npm-$HASH --fallback-key npm-")]
+    Restore(RestoreArgs),
+    /// Publish a snapshot of the target directory (or any)
+    Save(SaveArgs),
+    /// List snapshots
+    Ls(LsArgs),
+    /// Read everything and check it: exits 1 if something is damaged
+    Verify,
+    /// Remove snapshots, and what only they needed
+    Rm(RmArgs),
+    /// Show every setting, its value, and where that comes from
+    Config(ConfigArgs),
+}
+
+/// Which directories, and under which name.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Which {
+    /// The cargo workspace whose target directory is kept [default: the current directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workspace: Option<PathBuf>,
+    /// Keep this directory instead of the target directory; may be repeated
+    #[arg(long, value_name = "DIR", requires = "key")]
+    pub(crate) path: Vec<PathBuf>,
+    /// The snapshot's exact name [default for cargo: made from compiler, paths, lock file and job]
+    #[arg(long, value_name = "KEY", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) key: Option<String>,
+    /// Let a --path snapshot be restored at another path than it was saved from
+    #[arg(long, requires = "path")]
+    pub(crate) key_only: bool,
+    /// The job whose snapshots come first [default: GITHUB_JOB, else from the command]
+    #[arg(long, value_name = "JOB")]
+    pub(crate) job: Option<String>,
+    /// How files leave and enter the store
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub(crate) link_mode: Option<Mode>,
+}
+
+/// What only a restore needs to know.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct How {
+    /// Without an exact match take the newest snapshot whose key starts so; may be repeated, in order
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) fallback_key: Vec<String>,
+    /// Remove what is in the directory and not in the snapshot; replace what is newer
+    #[arg(long)]
+    pub(crate) exact: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) how: How,
+    /// When to save
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) save: Option<SaveWhen>,
+    /// After saving, prepare a tree so that the next restore is one rename
+    #[arg(long)]
+    pub(crate) spare: bool,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    #[command(flatten)]
+    pub(crate) how: How,
+    /// Change nothing; say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SaveArgs {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Prepare a tree so that the next restore is one rename
+    #[arg(long)]
+    pub(crate) spare: bool,
+    /// Change nothing; say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// Only snapshots whose key starts so
+    #[arg(long, value_name = "PREFIX", default_value = "")]
+    pub(crate) key: String,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
+pub(crate) struct RmArgs {
+    /// Snapshots, by the names that `larder ls` shows
+    #[arg(value_name = "SNAPSHOT", group = "what")]
+    pub(crate) snapshots: Vec<String>,
+    /// All snapshots of exactly this key
+    #[arg(long, value_name = "KEY", group = "what")]
+    pub(crate) key: Option<String>,
+    /// Change nothing; say what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// The workspace whose larder.toml applies [default: the current directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workspace: Option<PathBuf>,
+}
+
+impl Mode {
+    pub(crate) fn store_mode(self) -> larder_store::LinkMode {
+        use larder_store::LinkMode;
+        match self {
+            Self::Auto => LinkMode::Auto,
+            Self::Spare => LinkMode::Spare,
+            Self::Subvolume => LinkMode::Subvolume,
+            Self::Reflink => LinkMode::Reflink,
+            Self::Hardlink => LinkMode::Hardlink,
+            Self::Overlay => LinkMode::Overlay,
+            Self::Copy => LinkMode::Copy,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,44 @@
+//! The commands, one a module: ask, act, say.
+
+mod config;
+mod ls;
+mod restore;
+mod rm;
+mod run;
+mod save;
+mod verify;
+
+use crate::cli::{Cli, Command, Format, Global};
+use crate::request;
+use crate::talk::Talk;
+use anyhow::Result;
+use larder_store::Store;
+use std::path::Path;
+
+/// Runs the command; its exit code.
+pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
+    match &cli.command {
+        Command::Run(args) => run::run(&cli.global, args),
+        Command::Restore(args) => restore::run(&cli.global, args),
+        Command::Save(args) => save::run(&cli.global, args),
+        Command::Ls(args) => ls::run(&cli.global, args),
+        Command::Verify => verify::run(&cli.global),
+        Command::Rm(args) => rm::run(&cli.global, args),
+        Command::Config(args) => config::run(&cli.global, args),
+    }
+}
+
+/// The store of commands that need no directory.
+fn open_store(global: &Global, talk: &Talk) -> Result<Store> {
+    let dir = request::work_dir(None).unwrap_or_else(|_| Path::new("/").to_path_buf());
+    let settings = request::settings(global, &dir, &request::Typed::default())?;
+    Ok(Store::open(&settings.store.value, talk)?)
+}
+
+fn is_json(global: &Global) -> bool {
+    global.format == Format::Json
+}
+
+fn millis(since: std::time::Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,51 @@
+//! `larder rm`: remove snapshots, and what only they needed.
+
+use super::{is_json, open_store};
+use crate::cli::{Global, RmArgs};
+use crate::report::{self, Rm, SCHEMA_VERSION};
+use crate::request::UsageError;
+use crate::talk::Talk;
+use anyhow::Result;
+use bytesize::ByteSize;
+use larder_store::{Found, Snapshot};
+
+pub(super) fn run(global: &Global, args: &RmArgs) -> Result<u8> {
+    let talk = Talk::new(global);
+    let store = open_store(global, &talk)?;
+    let all = store.snapshots()?;
+    let mut chosen: Vec<Found> = Vec::new();
+    for id in &args.snapshots {
+        match all.iter().find(|found| found.id == *id) {
+            Some(found) => chosen.push(found.clone()),
+            None => {
+                let store = store.path().display();
+                return Err(UsageError(format!("{store} has no snapshot {id:?}: `larder ls` lists them")).into());
+            }
+        }
+    }
+    if let Some(key) = &args.key {
+        let has_key = |found: &&Found| Snapshot::load_header(&found.path).is_ok_and(|header| header.key == *key);
+        chosen.extend(all.iter().filter(has_key).cloned());
+    }
+    chosen.dedup();
+    let removed = store.remove(&chosen, args.dry_run, &talk)?;
+    talk.finish();
+    if is_json(global) {
+        report::print_json(&Rm {
+            schema_version: SCHEMA_VERSION,
+            snapshots: removed.snapshots,
+            blobs: removed.blobs,
+            bytes: removed.bytes,
+            dry_run: args.dry_run,
+        })?;
+    } else if !global.quiet {
+        let verb = if args.dry_run { "would remove" } else { "removed" };
+        println!(
+            "{verb} {} snapshots and {} blobs, {} freed",
+            removed.snapshots.len(),
+            removed.blobs,
+            ByteSize(removed.bytes).display().si()
+        );
+    }
+    Ok(0)
+}

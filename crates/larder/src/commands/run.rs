@@ -1,0 +1,102 @@
+//! `larder run`: restore, run the command, save. A fault of the cache never fails the command.
+
+use super::{is_json, millis, restore, save};
+use crate::child;
+use crate::cli::{Global, Mode, RunArgs, SaveWhen};
+use crate::report::{self, Result as Outcome, Run, Transfer};
+use crate::request::{self, Request, Typed, UsageError};
+use crate::talk::Talk;
+use anyhow::Result;
+use larder_store::{Events, Store};
+use std::time::Instant;
+
+pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
+    let dir = request::work_dir(args.which.workspace.as_deref())?;
+    let typed = Typed {
+        link_mode: args.which.link_mode,
+        exact: args.how.exact,
+        save: args.save,
+        spare: args.spare,
+        job: args.which.job.clone(),
+    };
+    let settings = request::settings(global, &dir, &typed)?;
+    if settings.disable.value {
+        return child::run(&args.command, &dir);
+    }
+    let talk = Talk::new(global);
+    let start = Instant::now();
+    // Mounts of an overlay live and die with this process; threads would make that impossible later.
+    if settings.link_mode.value == Mode::Overlay
+        && let Err(error) = larder_fs::mount::enter_private_namespace()
+    {
+        talk.warn(&format!("no overlay: {:#}", anyhow::Error::from(error)));
+    }
+    let opened = Request::resolve(&args.which, &args.how, &settings, &dir, &args.command)
+        .and_then(|request| Ok((Store::open(&settings.store.value, &talk)?, request)));
+    let (store, request) = match opened {
+        Ok(opened) => opened,
+        Err(error) if is_usage(&error) => return Err(error),
+        Err(error) => {
+            talk.warn(&format!("{error:#}; the command runs without a cache"));
+            return child::run(&args.command, &dir);
+        }
+    };
+    let mut restored = match restore::restore(&store, &request, &settings, false, &talk) {
+        Ok(transfer) => transfer,
+        Err(error) if is_usage(&error) => return Err(error),
+        Err(error) => {
+            talk.warn(&format!("{error:#}; the command runs with what is there"));
+            Transfer::nothing(Outcome::Miss, &request.key)
+        }
+    };
+    restored.duration_ms = millis(start);
+    talk.finish();
+    let command_start = Instant::now();
+    let code = child::run(&args.command, &dir)?;
+    let command_ms = millis(command_start);
+    let wanted = match settings.save.value {
+        SaveWhen::Always => true,
+        SaveWhen::Success => code == 0,
+        SaveWhen::Never => false,
+    };
+    let saved = if wanted { save_after(&store, &request, &settings, &talk) } else { None };
+    talk.finish();
+    say(&talk, &restored, saved.as_ref());
+    if is_json(global) {
+        report::print_json(&Run { restore: restored, save: saved, exit_code: code, command_ms })?;
+    }
+    Ok(code)
+}
+
+fn save_after(store: &Store, request: &Request, settings: &crate::settings::Settings, talk: &Talk) -> Option<Transfer> {
+    if let Some(missing) = request.dirs().iter().find(|dir| !larder_fs::exists(dir)) {
+        talk.say(&format!("nothing to save: the command made no {}", missing.display()));
+        return None;
+    }
+    let start = Instant::now();
+    match save::save(store, request, settings, false, talk) {
+        Ok(mut transfer) => {
+            transfer.duration_ms = millis(start);
+            Some(transfer)
+        }
+        Err(error) => {
+            talk.warn(&format!("not saved: {error:#}"));
+            None
+        }
+    }
+}
+
+fn say(talk: &Talk, restored: &Transfer, saved: Option<&Transfer>) {
+    let saved = match saved {
+        Some(saved) => format!("{} in {} ms", saved.line(), saved.duration_ms),
+        None => "nothing saved".to_owned(),
+    };
+    talk.say(&format!("{} in {} ms; {saved}", restored.line(), restored.duration_ms));
+}
+
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<UsageError>()
+            || cause.downcast_ref::<larder_store::Error>().is_some_and(larder_store::Error::is_usage)
+    })
+}

@@ -1,0 +1,55 @@
+//! `larder verify`: read everything and check it.
+
+use super::{is_json, millis, open_store};
+use crate::cli::Global;
+use crate::exit;
+use crate::report::{self, Damage, SCHEMA_VERSION, Verify};
+use crate::talk::Talk;
+use anyhow::Result;
+use bytesize::ByteSize;
+use std::time::Instant;
+
+pub(super) fn run(global: &Global) -> Result<u8> {
+    let start = Instant::now();
+    let talk = Talk::new(global);
+    let store = open_store(global, &talk)?;
+    let verified = store.verify(&talk)?;
+    talk.finish();
+    let damage = |(path, reason): &(std::path::PathBuf, String)| Damage {
+        path: path.to_string_lossy().into_owned(),
+        reason: reason.clone(),
+    };
+    let report = Verify {
+        schema_version: SCHEMA_VERSION,
+        clean: verified.is_clean(),
+        snapshots: verified.snapshots,
+        blobs: verified.blobs,
+        bytes: verified.bytes,
+        digested: verified.digested,
+        set_aside: verified.set_aside,
+        damaged: verified.damaged.iter().map(damage).collect(),
+        duration_ms: millis(start),
+    };
+    if is_json(global) {
+        report::print_json(&report)?;
+    } else if !global.quiet || !report.clean {
+        for Damage { path, reason } in &report.damaged {
+            println!("damaged: {path}: {reason}");
+        }
+        println!(
+            "{}: {} snapshots, {} blobs, {} read in {} ms{}{}",
+            if report.clean { "intact" } else { "damaged" },
+            report.snapshots,
+            report.blobs,
+            ByteSize(report.bytes).display().si(),
+            report.duration_ms,
+            count(report.digested, "digested for the first time"),
+            count(report.set_aside, "set aside earlier: the files they held are made again by the next build"),
+        );
+    }
+    Ok(if report.clean { 0 } else { exit::FAILED })
+}
+
+fn count(count: u64, what: &str) -> String {
+    if count > 0 { format!("; {count} {what}") } else { String::new() }
+}

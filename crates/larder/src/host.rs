@@ -1,0 +1,33 @@
+//! The doors to the machine that `larder-cargo` is given: environment, files, programs.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A variable of the environment.
+pub(crate) fn env(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+/// A whole file, if it can be read.
+pub(crate) fn read(path: &Path) -> Option<Vec<u8>> {
+    larder_fs::read(path).ok()
+}
+
+/// The standard output of a program that succeeds, run in `dir`.
+pub(crate) fn run_in(dir: &Path, words: &[&OsStr]) -> Option<Vec<u8>> {
+    let (program, arguments) = words.split_first()?;
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(dir).stdin(Stdio::null()).stderr(Stdio::null());
+    let output = cleaned(&mut command).output().ok()?;
+    output.status.success().then_some(output.stdout)
+}
+
+/// Takes from a command's environment what an outer `cargo run` put there.
+pub(crate) fn cleaned(command: &mut Command) -> &mut Command {
+    let cleaning = larder_cargo::outer::variables_of_outer_cargo_run(std::env::vars_os());
+    for name in &cleaning.remove {
+        command.env_remove(name);
+    }
+    command.envs(cleaning.set)
+}

@@ -1,0 +1,297 @@
+//! What commands say on stdout: objects with a version, and the lines that people get instead.
+//!
+//! The schemas are checked in (`schemas/`) and a test keeps them equal to these types.
+
+use bytesize::ByteSize;
+use larder_store::{Outcome, Restored, Saved, Work};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Raised when a field changes its meaning or goes away; new fields may appear without.
+pub(crate) const SCHEMA_VERSION: u32 = 1;
+
+/// How it went, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Result {
+    /// The exact key, whole.
+    Hit,
+    /// Another key, or not all of it.
+    Partial,
+    /// Nothing.
+    Miss,
+    /// A snapshot was published.
+    Saved,
+    /// Nothing was published.
+    Skipped,
+}
+
+/// Files by what was done to them.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct WorkReport {
+    /// Share an inode with the store since.
+    linked: u64,
+    /// Share extents with the store since.
+    reflinked: u64,
+    /// Were written.
+    copied: u64,
+    /// Were digested.
+    hashed: u64,
+    /// Were right already, or known from the last time.
+    unchanged: u64,
+    /// Were removed.
+    removed: u64,
+}
+
+impl From<Work> for WorkReport {
+    fn from(work: Work) -> Self {
+        let Work { linked, reflinked, copied, hashed, unchanged, removed } = work;
+        Self { linked, reflinked, copied, hashed, unchanged, removed }
+    }
+}
+
+/// The object of `restore` and `save`.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Transfer {
+    /// Version of this object.
+    pub(crate) schema_version: u32,
+    /// How it went.
+    pub(crate) outcome: Result,
+    /// The key of the snapshot used or published; the one asked for where there is none.
+    pub(crate) key: String,
+    /// Its name in the store.
+    pub(crate) snapshot: Option<String>,
+    /// File names in it.
+    pub(crate) files: u64,
+    /// Bytes of its distinct files.
+    pub(crate) bytes: u64,
+    /// Files by the mode that moved them.
+    pub(crate) link_modes: BTreeMap<String, u64>,
+    /// Why better modes were not used.
+    pub(crate) why_not: BTreeMap<String, String>,
+    /// What was done.
+    pub(crate) work: WorkReport,
+    /// What was left out because of damage in the store: cargo makes it again.
+    pub(crate) left_out: Vec<String>,
+    /// The directory was newer than the snapshot and was left alone.
+    pub(crate) kept_newer: bool,
+    /// Whether nothing was changed because only the plan was asked for.
+    pub(crate) dry_run: bool,
+    /// How long it took, in milliseconds.
+    pub(crate) duration_ms: u64,
+}
+
+impl Transfer {
+    /// Nothing found or done.
+    pub(crate) fn nothing(outcome: Result, key: &str) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            outcome,
+            key: key.to_owned(),
+            snapshot: None,
+            files: 0,
+            bytes: 0,
+            link_modes: BTreeMap::new(),
+            why_not: BTreeMap::new(),
+            work: WorkReport::default(),
+            left_out: Vec::new(),
+            kept_newer: false,
+            dry_run: false,
+            duration_ms: 0,
+        }
+    }
+
+    pub(crate) fn restored(restored: Restored, key: &str) -> Self {
+        let outcome = match restored.outcome {
+            Outcome::Hit => Result::Hit,
+            Outcome::Partial => Result::Partial,
+            Outcome::Miss => Result::Miss,
+        };
+        Self {
+            key: restored.key.unwrap_or_else(|| key.to_owned()),
+            snapshot: restored.snapshot,
+            files: restored.files,
+            bytes: restored.bytes,
+            link_modes: restored.link_modes,
+            why_not: restored.why_not,
+            work: restored.work.into(),
+            left_out: restored.omitted,
+            kept_newer: restored.kept_newer,
+            ..Self::nothing(outcome, key)
+        }
+    }
+
+    pub(crate) fn saved(saved: Saved) -> Self {
+        let outcome = if saved.snapshot.is_some() { Result::Saved } else { Result::Skipped };
+        Self {
+            snapshot: saved.snapshot,
+            files: saved.files,
+            bytes: saved.bytes,
+            link_modes: saved.link_modes,
+            why_not: saved.why_not,
+            work: saved.work.into(),
+            ..Self::nothing(outcome, &saved.key)
+        }
+    }
+
+    /// One line for people, without its time.
+    pub(crate) fn line(&self) -> String {
+        let what = match self.outcome {
+            Result::Hit => "hit",
+            Result::Partial => "partial",
+            Result::Miss => return format!("miss: no snapshot for {}", self.key.escape_debug()),
+            Result::Saved => "saved",
+            Result::Skipped if self.dry_run => "would save",
+            Result::Skipped => return "nothing saved".to_owned(),
+        };
+        let mut line = format!("{what} {}: {}", self.key.escape_debug(), files(self.files, self.bytes));
+        if self.kept_newer {
+            line.push_str(", left alone: the directory is newer than the snapshot");
+            return line;
+        }
+        let modes: Vec<String> = self.link_modes.iter().map(|(mode, files)| format!("{files} by {mode}")).collect();
+        let mut details = modes;
+        for (count, word) in [(self.work.unchanged, "unchanged"), (self.work.removed, "removed")] {
+            if count > 0 {
+                details.push(format!("{count} {word}"));
+            }
+        }
+        if !details.is_empty() {
+            line.push_str(&format!(" ({})", details.join(", ")));
+        }
+        if !self.left_out.is_empty() {
+            line.push_str(&format!("; left out, since damaged: {}", self.left_out.join(", ")));
+        }
+        line
+    }
+}
+
+fn files(files: u64, bytes: u64) -> String {
+    format!("{files} files, {}", ByteSize(bytes).display().si())
+}
+
+/// The object of `run`: that of its restore, with the save and the command's end.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Run {
+    /// The restore.
+    #[serde(flatten)]
+    pub(crate) restore: Transfer,
+    /// The save, where there was one.
+    pub(crate) save: Option<Transfer>,
+    /// The command's exit code (128 and the number where a signal ended it).
+    pub(crate) exit_code: u8,
+    /// How long the command took, in milliseconds.
+    pub(crate) command_ms: u64,
+}
+
+/// One snapshot of `ls`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct LsEntry {
+    /// Its name, for `rm`.
+    pub(crate) snapshot: String,
+    /// Its key.
+    pub(crate) key: String,
+    /// Who may read it.
+    pub(crate) scope: String,
+    /// When it was published, RFC 3339.
+    pub(crate) created: String,
+    /// File names in it.
+    pub(crate) files: u64,
+    /// Bytes of its distinct files.
+    pub(crate) bytes: u64,
+    /// The directories it was saved from.
+    pub(crate) paths: Vec<String>,
+}
+
+/// The object of `ls`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Ls {
+    /// Version of this object.
+    pub(crate) schema_version: u32,
+    /// Newest first.
+    pub(crate) snapshots: Vec<LsEntry>,
+}
+
+/// One damaged file of `verify`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Damage {
+    /// The file in the store.
+    pub(crate) path: String,
+    /// What is wrong with it.
+    pub(crate) reason: String,
+}
+
+/// The object of `verify`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Verify {
+    /// Version of this object.
+    pub(crate) schema_version: u32,
+    /// Whether nothing is damaged.
+    pub(crate) clean: bool,
+    /// Snapshots read.
+    pub(crate) snapshots: u64,
+    /// Blobs compared with their digest.
+    pub(crate) blobs: u64,
+    /// Bytes read.
+    pub(crate) bytes: u64,
+    /// Blobs whose digest was recorded now for the first time.
+    pub(crate) digested: u64,
+    /// Blobs that snapshots name and that were set aside earlier.
+    pub(crate) set_aside: u64,
+    /// What is damaged.
+    pub(crate) damaged: Vec<Damage>,
+    /// How long it took, in milliseconds.
+    pub(crate) duration_ms: u64,
+}
+
+/// The object of `rm`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Rm {
+    /// Version of this object.
+    pub(crate) schema_version: u32,
+    /// Snapshots removed.
+    pub(crate) snapshots: Vec<String>,
+    /// Blobs deleted.
+    pub(crate) blobs: u64,
+    /// Bytes freed.
+    pub(crate) bytes: u64,
+    /// Whether nothing was changed because only the plan was asked for.
+    pub(crate) dry_run: bool,
+}
+
+/// One setting of `config`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ConfigEntry {
+    /// Its name, as in `larder.toml`.
+    pub(crate) name: String,
+    /// Its value.
+    pub(crate) value: String,
+    /// Where that comes from.
+    pub(crate) source: String,
+}
+
+/// The object of `config`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Config {
+    /// Version of this object.
+    pub(crate) schema_version: u32,
+    /// All settings.
+    pub(crate) settings: Vec<ConfigEntry>,
+}
+
+/// Prints an object in one line.
+pub(crate) fn print_json(object: &impl Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(object)?);
+    Ok(())
+}

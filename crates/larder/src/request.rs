@@ -1,0 +1,170 @@
+//! From what was typed and configured to what the store is asked: directories, place, key.
+
+use crate::cargo::{Project, TargetPolicy};
+use crate::cli::{Global, How, Mode, SaveWhen, Which};
+use crate::host;
+use crate::settings::{self, BadSetting, Layer, Settings, Source};
+use anyhow::Result;
+use larder_store::{Place, PlaceRoots, Root};
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A command line or configuration that cannot be followed.
+#[derive(Debug)]
+pub(crate) struct UsageError(pub(crate) String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+impl From<BadSetting> for UsageError {
+    fn from(bad: BadSetting) -> Self {
+        Self(bad.to_string())
+    }
+}
+
+/// What the command line adds to the settings; absent options are `None`.
+#[derive(Debug, Default)]
+pub(crate) struct Typed {
+    pub(crate) link_mode: Option<Mode>,
+    pub(crate) exact: bool,
+    pub(crate) save: Option<SaveWhen>,
+    pub(crate) spare: bool,
+    pub(crate) job: Option<String>,
+}
+
+/// The directory that the user works in: `--workspace`, else the current one.
+pub(crate) fn work_dir(workspace: Option<&Path>) -> Result<PathBuf> {
+    let given = workspace.unwrap_or(Path::new("."));
+    let dir = larder_fs::canonicalize(given).map_err(|e| UsageError(format!("--workspace: {}", chain(&e))))?;
+    match larder_fs::metadata(&dir)? {
+        Some(meta) if meta.kind == larder_fs::Kind::Dir => Ok(dir),
+        _ => Err(UsageError(format!("--workspace: {} is not a directory", dir.display())).into()),
+    }
+}
+
+fn chain(error: &larder_fs::Error) -> String {
+    format!("{error}: {}", error.source)
+}
+
+/// All settings that apply in `dir`.
+pub(crate) fn settings(global: &Global, dir: &Path, typed: &Typed) -> Result<Settings> {
+    let line = Layer {
+        store: global.store.clone(),
+        link_mode: typed.link_mode,
+        exact: typed.exact.then_some(true),
+        save: typed.save,
+        spare: typed.spare.then_some(true),
+        job: typed.job.clone(),
+        disable: None,
+    };
+    let mut layers = vec![(Source::CommandLine, line)];
+    layers.extend(settings::environment_layers(&host::env).map_err(UsageError::from)?);
+    layers.extend(settings::file_layers(dir, &host::env, &host::read).map_err(UsageError::from)?);
+    Ok(Settings::resolve(&layers, settings::default_store(&host::env)))
+}
+
+/// What to ask the store for.
+pub(crate) struct Request {
+    pub(crate) place: Place,
+    pub(crate) key: String,
+    pub(crate) fallback: Vec<String>,
+    pub(crate) parts: Vec<(String, String)>,
+    /// Whether the directories are those of a cargo project, found by larder.
+    pub(crate) cargo: bool,
+    roots: Vec<(PathBuf, TargetPolicy)>,
+}
+
+impl Request {
+    /// Resolves what to keep for `command`, run in `dir`.
+    pub(crate) fn resolve(
+        which: &Which,
+        how: &How,
+        settings: &Settings,
+        dir: &Path,
+        command: &[OsString],
+    ) -> Result<Self> {
+        if let Some(key) = &which.key
+            && key.len() > MAX_KEY
+        {
+            return Err(UsageError(format!("--key: {} bytes are more than {MAX_KEY}", key.len())).into());
+        }
+        if which.path.is_empty() { cargo(which, how, settings, dir, command) } else { paths(which, how, command) }
+    }
+
+    /// The directories.
+    pub(crate) fn dirs(&self) -> Vec<PathBuf> {
+        self.roots.iter().map(|(path, _)| path.clone()).collect()
+    }
+
+    /// The directories with what is known of their files, as the store wants them.
+    pub(crate) fn roots(&self) -> Vec<Root<'_>> {
+        self.roots.iter().map(|(path, policy)| Root { path: path.clone(), policy }).collect()
+    }
+}
+
+/// Longer keys are a mistake, and would make headers that nobody can read.
+const MAX_KEY: usize = 64 * 1024;
+
+fn cargo(which: &Which, how: &How, settings: &Settings, dir: &Path, command: &[OsString]) -> Result<Request> {
+    let project = Project::find(dir, command, settings.job.value.as_deref())?.ok_or_else(|| {
+        UsageError(format!(
+            "{} is in no cargo project: name one with --workspace, or directories with --path and --key",
+            dir.display()
+        ))
+    })?;
+    let dirs = project.directories();
+    let fallback = match how.fallback_key.is_empty() {
+        // The same job first, then any other that fits.
+        true => vec![format!("{}-", project.job), String::new()],
+        false => how.fallback_key.clone(),
+    };
+    let mut roots = Vec::new();
+    for path in &dirs {
+        roots.push((larder_fs::resolve(path)?, TargetPolicy::of(&project)));
+    }
+    let paths = roots.iter().map(|(path, _)| path.clone()).collect();
+    Ok(Request {
+        place: Place { scope: scope(), label: project.compatibility, roots: PlaceRoots::Paths(paths) },
+        key: which.key.clone().unwrap_or(project.key),
+        fallback,
+        parts: project.parts,
+        cargo: true,
+        roots,
+    })
+}
+
+fn paths(which: &Which, how: &How, command: &[OsString]) -> Result<Request> {
+    let key = which.key.clone().ok_or_else(|| UsageError("--path needs --key".into()))?;
+    let mut roots: Vec<(PathBuf, TargetPolicy)> = Vec::new();
+    for path in &which.path {
+        let path = larder_fs::resolve(path)?;
+        if roots.iter().any(|(other, _)| other.starts_with(&path) || path.starts_with(other)) {
+            return Err(UsageError(format!("--path: {} and another one lie in each other", path.display())).into());
+        }
+        let policy = TargetPolicy::guess(&path, command);
+        roots.push((path, policy));
+    }
+    let place = match which.key_only {
+        true => PlaceRoots::KeyOnly(roots.len()),
+        false => PlaceRoots::Paths(roots.iter().map(|(path, _)| path.clone()).collect()),
+    };
+    Ok(Request {
+        place: Place { scope: scope(), label: "paths".into(), roots: place },
+        parts: vec![("key".into(), key.clone())],
+        key,
+        fallback: how.fallback_key.clone(),
+        cargo: false,
+        roots,
+    })
+}
+
+/// Who may see the snapshot: on GitHub the repository, elsewhere whoever reads the store.
+fn scope() -> String {
+    host::env("GITHUB_REPOSITORY").map_or_else(|| "local".to_owned(), |name| name.to_string_lossy().into_owned())
+}

@@ -1,0 +1,245 @@
+//! Settings: parsed from four places, resolved once, each value with its source.
+//!
+//! The command line comes first, then the environment (`LARDER_*`), then `larder.toml` of the repository,
+//! then that of the host (`$XDG_CONFIG_HOME/larder/larder.toml`, else `/etc/larder.toml`), then defaults.
+
+use crate::cli::{Mode, SaveWhen};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The name of the configuration files.
+const FILE: &str = "larder.toml";
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Source {
+    CommandLine,
+    Environment(String),
+    File(PathBuf),
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CommandLine => f.write_str("command line"),
+            Self::Environment(name) => f.write_str(name),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Setting<T> {
+    pub(crate) value: T,
+    pub(crate) source: Source,
+}
+
+/// What one place says; every part may be absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Layer {
+    pub(crate) store: Option<PathBuf>,
+    pub(crate) link_mode: Option<Mode>,
+    pub(crate) exact: Option<bool>,
+    pub(crate) save: Option<SaveWhen>,
+    pub(crate) spare: Option<bool>,
+    pub(crate) job: Option<String>,
+    pub(crate) disable: Option<bool>,
+}
+
+/// Everything that can be configured, resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) store: Setting<PathBuf>,
+    pub(crate) link_mode: Setting<Mode>,
+    pub(crate) exact: Setting<bool>,
+    pub(crate) save: Setting<SaveWhen>,
+    pub(crate) spare: Setting<bool>,
+    pub(crate) job: Setting<Option<String>>,
+    pub(crate) disable: Setting<bool>,
+}
+
+/// A setting that cannot be understood.
+#[derive(Debug)]
+pub(crate) struct BadSetting(String);
+
+impl fmt::Display for BadSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadSetting {}
+
+impl Settings {
+    /// Resolves layers, the strongest first.
+    pub(crate) fn resolve(layers: &[(Source, Layer)], default_store: PathBuf) -> Self {
+        fn pick<T: Clone>(layers: &[(Source, Layer)], get: impl Fn(&Layer) -> Option<T>, default: T) -> Setting<T> {
+            let found = layers.iter().find_map(|(source, layer)| get(layer).map(|value| (source.clone(), value)));
+            match found {
+                // The environment's layer names the variable.
+                Some((source, value)) => Setting { value, source },
+                None => Setting { value: default, source: Source::Default },
+            }
+        }
+        Self {
+            store: pick(layers, |layer| layer.store.clone(), default_store),
+            link_mode: pick(layers, |layer| layer.link_mode, Mode::default()),
+            exact: pick(layers, |layer| layer.exact, false),
+            save: pick(layers, |layer| layer.save, SaveWhen::default()),
+            spare: pick(layers, |layer| layer.spare, false),
+            job: pick(layers, |layer| layer.job.clone().map(Some), None),
+            disable: pick(layers, |layer| layer.disable, false),
+        }
+    }
+
+    /// Name, value and source of each, for people.
+    pub(crate) fn rows(&self) -> Vec<(&'static str, String, &Source)> {
+        let mode = self.link_mode.value.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
+        let save = self.save.value.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
+        vec![
+            ("store", self.store.value.display().to_string(), &self.store.source),
+            ("link-mode", mode, &self.link_mode.source),
+            ("exact", self.exact.value.to_string(), &self.exact.source),
+            ("save", save, &self.save.source),
+            ("spare", self.spare.value.to_string(), &self.spare.source),
+            ("job", self.job.value.clone().unwrap_or_default(), &self.job.source),
+            ("disable", self.disable.value.to_string(), &self.disable.source),
+        ]
+    }
+}
+
+/// The layers of the environment: one a variable, so that each value can name its own.
+pub(crate) fn environment_layers(env: &dyn Fn(&str) -> Option<OsString>) -> Result<Vec<(Source, Layer)>, BadSetting> {
+    let mut layers = Vec::new();
+    let mut add = |name: &str, fill: &dyn Fn(&str, &mut Layer) -> Result<(), String>| -> Result<(), BadSetting> {
+        let Some(value) = env(name).filter(|value| !value.is_empty()) else { return Ok(()) };
+        let mut layer = Layer::default();
+        if name == "LARDER_STORE" {
+            layer.store = Some(PathBuf::from(&value));
+        } else {
+            let text = value.to_str().ok_or_else(|| BadSetting(format!("{name} is not UTF-8")))?;
+            fill(text, &mut layer).map_err(|why| BadSetting(format!("{name}={text}: {why}")))?;
+        }
+        layers.push((Source::Environment(name.to_owned()), layer));
+        Ok(())
+    };
+    add("LARDER_STORE", &|_, _| Ok(()))?;
+    add("LARDER_LINK_MODE", &|text, layer| choice(text).map(|mode| layer.link_mode = Some(mode)))?;
+    add("LARDER_EXACT", &|text, layer| boolean(text).map(|exact| layer.exact = Some(exact)))?;
+    add("LARDER_SAVE", &|text, layer| choice(text).map(|save| layer.save = Some(save)))?;
+    add("LARDER_SPARE", &|text, layer| boolean(text).map(|spare| layer.spare = Some(spare)))?;
+    add("LARDER_JOB", &|text, layer| {
+        layer.job = Some(text.to_owned());
+        Ok(())
+    })?;
+    add("LARDER_DISABLE", &|text, layer| boolean(text).map(|disable| layer.disable = Some(disable)))?;
+    Ok(layers)
+}
+
+fn choice<T: ValueEnum>(text: &str) -> Result<T, String> {
+    T::from_str(text, true).map_err(|_| {
+        let names: Vec<_> =
+            T::value_variants().iter().filter_map(|v| v.to_possible_value()).map(|v| v.get_name().to_owned()).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("expected 1 or 0".into()),
+    }
+}
+
+/// The layers of the files: the repository's, found from `dir` upwards, then the host's.
+pub(crate) fn file_layers(
+    dir: &Path,
+    env: &dyn Fn(&str) -> Option<OsString>,
+    read: &dyn Fn(&Path) -> Option<Vec<u8>>,
+) -> Result<Vec<(Source, Layer)>, BadSetting> {
+    let repository = dir.ancestors().map(|dir| dir.join(FILE)).find_map(|path| read(&path).map(|bytes| (path, bytes)));
+    let user = config_home(env).map(|home| home.join("larder").join(FILE));
+    let host = [user, Some(Path::new("/etc").join(FILE))]
+        .into_iter()
+        .flatten()
+        .filter_map(|path| read(&path).map(|bytes| (path, bytes)));
+    repository.into_iter().chain(host).map(|(path, bytes)| parse(path, &bytes)).collect()
+}
+
+fn parse(path: PathBuf, bytes: &[u8]) -> Result<(Source, Layer), BadSetting> {
+    let text = std::str::from_utf8(bytes).map_err(|e| BadSetting(format!("{}: {e}", path.display())))?;
+    let mut layer: Layer = toml::from_str(text).map_err(|e| BadSetting(format!("{}: {e}", path.display())))?;
+    // A relative store is relative to the file that names it.
+    if let (Some(store), Some(dir)) = (&layer.store, path.parent()) {
+        layer.store = Some(dir.join(store));
+    }
+    Ok((Source::File(path), layer))
+}
+
+fn config_home(env: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    absolute(env("XDG_CONFIG_HOME")).or_else(|| absolute(env("HOME")).map(|home| home.join(".config")))
+}
+
+/// Where the store is unless somebody says otherwise.
+pub(crate) fn default_store(env: &dyn Fn(&str) -> Option<OsString>) -> PathBuf {
+    let cache = absolute(env("XDG_CACHE_HOME")).or_else(|| absolute(env("HOME")).map(|home| home.join(".cache")));
+    cache.unwrap_or_else(|| PathBuf::from("/var/cache")).join("larder")
+}
+
+fn absolute(path: Option<OsString>) -> Option<PathBuf> {
+    path.map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env_of<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<OsString> + 'a {
+        |name| pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| OsString::from(value))
+    }
+
+    #[test]
+    fn the_strongest_place_that_says_something_wins() {
+        let env = env_of(&[("LARDER_LINK_MODE", "copy"), ("LARDER_EXACT", "1"), ("HOME", "/home/u")]);
+        let files = |path: &Path| match path.to_str()? {
+            "/repo/larder.toml" => Some(b"store = \"cache\"\nlink-mode = \"hardlink\"\nspare = true".to_vec()),
+            "/etc/larder.toml" => Some(b"store = \"/var/larder\"\nsave = \"never\"".to_vec()),
+            _ => None,
+        };
+        let mut layers = vec![(Source::CommandLine, Layer { job: Some("test".into()), ..Layer::default() })];
+        layers.extend(environment_layers(&env).unwrap());
+        layers.extend(file_layers(Path::new("/repo/sub"), &env, &files).unwrap());
+        let settings = Settings::resolve(&layers, default_store(&env));
+        assert_eq!(settings.store.value, Path::new("/repo/cache"));
+        assert_eq!(settings.link_mode.value, Mode::Copy);
+        assert_eq!(settings.link_mode.source, Source::Environment("LARDER_LINK_MODE".into()));
+        assert_eq!(settings.save.value, SaveWhen::Never);
+        assert_eq!(settings.save.source, Source::File("/etc/larder.toml".into()));
+        assert!(settings.exact.value && settings.spare.value && !settings.disable.value);
+        assert_eq!(settings.job.source, Source::CommandLine);
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_named() {
+        let bad = environment_layers(&env_of(&[("LARDER_SAVE", "sometimes")])).unwrap_err();
+        assert_eq!(bad.to_string(), "LARDER_SAVE=sometimes: expected one of success, always, never");
+        let files = |path: &Path| (path == Path::new("/r/larder.toml")).then(|| b"stroe = \"x\"".to_vec());
+        let bad = file_layers(Path::new("/r"), &env_of(&[]), &files).unwrap_err().to_string();
+        assert!(bad.contains("/r/larder.toml") && bad.contains("stroe"), "{bad}");
+    }
+
+    #[test]
+    fn the_default_store_is_in_the_users_cache() {
+        assert_eq!(default_store(&env_of(&[("HOME", "/home/u")])), Path::new("/home/u/.cache/larder"));
+        assert_eq!(default_store(&env_of(&[("XDG_CACHE_HOME", "/c"), ("HOME", "/h")])), Path::new("/c/larder"));
+    }
+}
