@@ -16,6 +16,7 @@ mod lock;
 mod meta;
 pub mod mount;
 pub mod process;
+pub mod scratch;
 pub mod subvolume;
 mod volume;
 mod walk;

@@ -113,6 +113,8 @@ larder restore --path node_modules --key npm-$HASH --fallback-key npm-")]
     Rm(RmArgs),
     /// Show every setting, its value, and where that comes from
     Config(ConfigArgs),
+    /// Measure larder against rsync, cp and tar | zstd on a directory of yours
+    Bench(crate::bench::BenchArgs),
 }
 
 /// Which directories, and under which name.

@@ -5,6 +5,7 @@
 //! `larder-store` to save and restore, and says what happened ([`report`], [`talk`]). It makes no system
 //! calls of its own.
 
+mod bench;
 mod cargo;
 mod child;
 mod cli;

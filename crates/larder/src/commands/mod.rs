@@ -8,10 +8,11 @@ mod run;
 mod save;
 mod verify;
 
+use crate::bench;
 use crate::cli::{Cli, Command, Format, Global};
 use crate::request;
 use crate::talk::Talk;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use larder_store::Store;
 use std::path::Path;
 
@@ -25,6 +26,12 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Verify => verify::run(&cli.global),
         Command::Rm(args) => rm::run(&cli.global, args),
         Command::Config(args) => config::run(&cli.global, args),
+        Command::Bench(args) => {
+            let larder = std::env::current_exe().context("cannot find larder's own executable")?;
+            let table = bench::run(args, larder, is_json(&cli.global), &mut |line| eprintln!("larder: {line}"))?;
+            print!("{table}");
+            Ok(0)
+        }
     }
 }
 
