@@ -7,7 +7,9 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::meta::{Kind, Meta, Timestamp};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, SeekFrom, Timespec, Timestamps, UTIME_OMIT,
+};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -136,16 +138,19 @@ impl Dir {
         let fail = |e: std::io::Error| Error::new("list", &self.path, e);
         fault::check("list").map_err(fail)?;
         let mut entries = Vec::new();
-        let listing = rustix::fs::Dir::read_from(&self.fd).map_err(|e| fail(e.into()))?;
-        for entry in listing {
+        // A listing may have been read before: begin at its start.
+        rustix::fs::seek(&self.fd, SeekFrom::Start(0)).map_err(|e| fail(e.into()))?;
+        let mut buffer = Vec::with_capacity(32 * 1024);
+        let mut listing = RawDir::new(&self.fd, buffer.spare_capacity_mut());
+        while let Some(entry) = listing.next() {
             let entry = entry.map_err(|e| fail(e.into()))?;
             let name = entry.file_name().to_bytes();
             if name == b"." || name == b".." {
                 continue;
             }
             let is_dir = match entry.file_type() {
-                rustix::fs::FileType::Unknown => None,
-                kind => Some(kind == rustix::fs::FileType::Directory),
+                FileType::Unknown => None,
+                kind => Some(kind == FileType::Directory),
             };
             entries.push(Entry { name: OsString::from_vec(name.to_vec()), is_dir });
         }

@@ -5,7 +5,6 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use larder_store::{Events, Phase};
 use std::io::IsTerminal;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Starts the log: `-v` shows steps, `-vv` every decision; `LARDER_LOG` takes tracing's filter syntax.
 pub(crate) fn start_log(global: &Global) {
@@ -42,7 +41,6 @@ pub(crate) struct Talk {
     phases: bool,
     bar: Mutex<Option<ProgressBar>>,
     terminal: bool,
-    warned: AtomicBool,
 }
 
 impl Talk {
@@ -53,7 +51,6 @@ impl Talk {
             phases: !global.quiet && (terminal || global.verbose > 0 || global.format == crate::cli::Format::Text),
             bar: Mutex::new(None),
             terminal,
-            warned: AtomicBool::new(false),
         }
     }
 
@@ -70,12 +67,6 @@ impl Talk {
         if !self.quiet {
             eprintln!("larder: {line}");
         }
-    }
-
-    /// Whether a warning was given.
-    #[cfg(test)]
-    pub(crate) fn has_warned(&self) -> bool {
-        self.warned.load(Ordering::Relaxed)
     }
 }
 
@@ -111,7 +102,6 @@ impl Events for Talk {
     }
 
     fn warn(&self, message: &str) {
-        self.warned.store(true, Ordering::Relaxed);
         self.finish();
         eprintln!("larder: warning: {message}");
     }

@@ -36,7 +36,7 @@ pub(crate) enum Action {
 pub(crate) struct Plan {
     /// For each link of the manifest.
     pub(crate) actions: Vec<Action>,
-    /// For each link of the manifest.
+    /// For each link of the manifest; empty when no file has to be made.
     pub(crate) treatments: Vec<Treatment>,
     /// Directories of the manifest to make, parents first.
     pub(crate) new_dirs: Vec<u32>,
@@ -70,8 +70,7 @@ impl Plan {
     pub(crate) fn new(manifest: &Manifest, tree: &Tree, policy: &dyn Policy, rules: Rules<'_>) -> Self {
         let join = Join::new(manifest, tree);
         let mut plan = Self { inodes: vec![0; manifest.inodes.len()], ..Self::default() };
-        plan.treatments = policy.treatments(&manifest.link_paths());
-        let changed = plan.files(manifest, tree, &join, rules);
+        let changed = plan.files(manifest, tree, &join, policy, rules);
         plan.symlinks(manifest, tree, &join);
         plan.remove(manifest, tree, &join, policy, rules);
         plan.dirs(manifest, tree, &join, &changed);
@@ -102,7 +101,14 @@ impl Plan {
     }
 
     /// Decides on every file name; returns which directories get or lose an entry.
-    fn files(&mut self, manifest: &Manifest, tree: &Tree, join: &Join, rules: Rules<'_>) -> HashSet<u32> {
+    fn files(
+        &mut self,
+        manifest: &Manifest,
+        tree: &Tree,
+        join: &Join,
+        policy: &dyn Policy,
+        rules: Rules<'_>,
+    ) -> HashSet<u32> {
         let mut changed = HashSet::new();
         // The directory's inode that stands for each of ours, and the other way round: hard-link groups
         // must match both ways.
@@ -128,6 +134,10 @@ impl Plan {
             }
             *number = meta.ino;
             actions[index] = Some(if same_mode { Action::Keep } else { Action::SetMode });
+        }
+        // Judging files may take asking the compiler: only where something has to be made.
+        if actions.iter().any(Option::is_none) {
+            self.treatments = policy.treatments(&manifest.link_paths());
         }
         // Whoever has a name already is the one that the other names of its file link to.
         let mut first: HashMap<u32, u32> = HashMap::new();
@@ -166,6 +176,12 @@ impl Plan {
 
     /// What is there and not in the manifest.
     fn remove(&mut self, manifest: &Manifest, tree: &Tree, join: &Join, policy: &dyn Policy, rules: Rules<'_>) {
+        let all_joined = join.file_to_link.iter().all(Option::is_some)
+            && join.tree_to_symlink.iter().all(Option::is_some)
+            && join.tree_to_dir.iter().all(Option::is_some);
+        if all_joined && tree.specials.is_empty() && !self.actions.contains(&Action::Omit) {
+            return;
+        }
         let ours: HashSet<(u32, &[u8])> = manifest
             .dirs
             .iter()

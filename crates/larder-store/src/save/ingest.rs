@@ -48,7 +48,7 @@ pub(crate) enum Taken {
 pub(crate) struct Intake<'a> {
     store: &'a Store,
     staging: &'a Staging,
-    save: SaveId,
+    pub(crate) save: SaveId,
     next: AtomicU32,
     staged: AtomicU32,
     inline_left: AtomicU64,

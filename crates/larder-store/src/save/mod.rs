@@ -349,7 +349,7 @@ impl Store {
         let mut open: Vec<&mut Inode> = roots
             .iter_mut()
             .flat_map(|root| &mut root.manifest.inodes)
-            .filter(|inode| matches!(inode.content, Content::Ingest { digest: None, .. }))
+            .filter(|inode| matches!(inode.content, Content::Ingest { save, digest: None, .. } if save == intake.save))
             .collect();
         open.sort_by_key(|inode| inode.size);
         let mut left = DIGEST_BUDGET;
