@@ -12,6 +12,30 @@ pub struct Treatment {
     pub vouches: bool,
 }
 
+impl Treatment {
+    /// What holds for a file that has names of both treatments: tools reach it by either.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            share: self.share && other.share,
+            rewrite: self.rewrite && other.rewrite,
+            vouches: self.vouches || other.vouches,
+        }
+    }
+
+    /// Gives all names of a file the treatment that suits every one of them. `inodes` says for each name
+    /// which of `count` files it belongs to.
+    pub(crate) fn settle(treatments: &mut [Self], inodes: impl Iterator<Item = u32> + Clone, count: usize) {
+        let mut merged: Vec<Option<Self>> = vec![None; count];
+        for (treatment, inode) in treatments.iter().zip(inodes.clone()) {
+            let merged = &mut merged[inode as usize];
+            *merged = Some(merged.map_or(*treatment, |other| other.and(*treatment)));
+        }
+        for (treatment, inode) in treatments.iter_mut().zip(inodes) {
+            *treatment = merged[inode as usize].unwrap_or(*treatment);
+        }
+    }
+}
+
 /// What is left out when some files cannot be had.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fallout {

@@ -66,11 +66,13 @@ impl Apply<'_> {
         work.make_dirs()?;
         let renames = work.make_files(false)?;
         work.rename_over(renames)?;
-        work.link_groups()?;
+        work.link_groups(false)?;
         work.make_symlinks()?;
         let removed = work.remove()?;
         let renames = work.make_files(true)?;
         work.rename_over(renames)?;
+        work.link_groups(true)?;
+        work.set_modes()?;
         work.stamp_dirs()?;
         Ok(Applied {
             written: work.written.into_inner(),
@@ -229,6 +231,8 @@ impl Work<'_> {
         self.written.fetch_add(1, Ordering::Relaxed);
         match inode.content {
             // The manifest was checked against the section's length.
+            // An empty file needs no section, and there may be none.
+            Content::Inline { .. } if inode.size == 0 => &[],
             Content::Inline { offset } => &self.apply.inline[offset as usize..][..inode.size as usize],
             _ => &[],
         }
@@ -253,11 +257,14 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Gives files their further names.
-    fn link_groups(&self) -> Result<()> {
+    /// Gives the files that vouch for others, or all the rest, their further names.
+    fn link_groups(&self, vouching: bool) -> Result<()> {
         let mut dirs: HashMap<u32, Dir> = HashMap::new();
         for (index, action) in (0..).zip(&self.plan().actions) {
             let Action::LinkTo { link, replace } = *action else { continue };
+            if self.plan().treatments[index as usize].vouches != vouching {
+                continue;
+            }
             let (source, target) = (&self.manifest().links[link as usize], &self.manifest().links[index as usize]);
             // A few directories hold all the groups; the bound only keeps descriptors from running out.
             if dirs.len() > 64 {
@@ -280,6 +287,11 @@ impl Work<'_> {
             }
             self.apply.events.advance(1);
         }
+        Ok(())
+    }
+
+    /// Gives files that stay other permission bits.
+    fn set_modes(&self) -> Result<()> {
         for (index, action) in self.plan().actions.iter().enumerate() {
             if *action == Action::SetMode {
                 let link = &self.manifest().links[index];

@@ -138,6 +138,8 @@ impl Plan {
         // Judging files may take asking the compiler: only where something has to be made.
         if actions.iter().any(Option::is_none) {
             self.treatments = policy.treatments(&manifest.link_paths());
+            let inodes = manifest.links.iter().map(|link| link.inode);
+            Treatment::settle(&mut self.treatments, inodes, manifest.inodes.len());
         }
         // Whoever has a name already is the one that the other names of its file link to.
         let mut first: HashMap<u32, u32> = HashMap::new();
@@ -194,6 +196,12 @@ impl Plan {
         let wanted = |dir: u32, name: &std::ffi::OsStr| {
             join.tree_to_dir[dir as usize].is_some_and(|dir| ours.contains(&(dir, name.as_bytes())))
         };
+        // What lies below a directory that is in the way goes with it.
+        let mut in_the_way = vec![false; tree.dirs.len()];
+        for (index, dir) in tree.dirs.iter().enumerate().skip(1) {
+            in_the_way[index] = in_the_way[dir.parent as usize]
+                || (join.tree_to_dir[index].is_none() && wanted(dir.parent, &dir.name));
+        }
         let before = rules.before.map(|(manifest, session)| (manifest, session, Join::new(manifest, tree)));
         let mut treatments: Option<Vec<Treatment>> = None;
         for (index, file) in tree.files.iter().enumerate() {
@@ -202,6 +210,9 @@ impl Plan {
                 let all = || tree.files.iter().map(|f| tree.relative(f.dir, &f.name).into_vec()).collect::<Vec<_>>();
                 treatments.get_or_insert_with(|| policy.treatments(&all()))[index].vouches
             };
+            if in_the_way[file.dir as usize] {
+                continue;
+            }
             let path = tree.relative(file.dir, &file.name);
             if let Some(link) = join.file_to_link[index] {
                 if self.actions[link as usize] == Action::Omit {
@@ -229,7 +240,7 @@ impl Plan {
             }
         }
         for (index, symlink) in tree.symlinks.iter().enumerate() {
-            if join.tree_to_symlink[index].is_some() {
+            if join.tree_to_symlink[index].is_some() || in_the_way[symlink.dir as usize] {
                 continue;
             }
             let path = tree.relative(symlink.dir, &symlink.name);
@@ -244,7 +255,7 @@ impl Plan {
                 self.removals.push((path, false));
             }
         }
-        for special in &tree.specials {
+        for special in tree.specials.iter().filter(|special| !in_the_way[special.dir as usize]) {
             let path = tree.relative(special.dir, &special.name);
             if wanted(special.dir, &special.name) {
                 self.obstacles.push(path);
@@ -253,11 +264,11 @@ impl Plan {
             }
         }
         for (index, dir) in tree.dirs.iter().enumerate().skip(1).rev() {
-            if join.tree_to_dir[index].is_some() {
+            if join.tree_to_dir[index].is_some() || in_the_way[dir.parent as usize] {
                 continue;
             }
             let made_by_us = || before.as_ref().is_some_and(|(_, _, join)| join.tree_to_dir[index].is_some());
-            if wanted(dir.parent, &dir.name) {
+            if in_the_way[index] {
                 self.obstacles.push(dir.relative.clone());
             } else if rules.exact || made_by_us() {
                 self.dir_removals.push(dir.relative.clone());
@@ -313,6 +324,7 @@ pub(crate) fn omissions(manifest: &Manifest, policy: &dyn Policy, bad: &HashSet<
     let damaged: Vec<bool> = manifest.links.iter().map(|link| bad.contains(&link.inode)).collect();
     let mut fallout = policy.fallout(&manifest.link_paths(), &damaged)?;
     // Whatever the policy says, what is damaged cannot be had.
+    fallout.left_out.resize(damaged.len(), false);
     fallout.left_out.iter_mut().zip(damaged).for_each(|(out, damaged)| *out |= damaged);
     Some(fallout)
 }

@@ -12,6 +12,7 @@ use crate::events::{Events, Phase};
 use crate::join::Join;
 use crate::link_mode::{Ladder, LinkMode};
 use crate::manifest::{Content, DirEntry, Inode, Link, Manifest, Symlink};
+use crate::policy::Treatment;
 use crate::restore::{Root, Work};
 use crate::session::Session;
 use crate::snapshot::{Header, Place, RootSummary, Snapshot};
@@ -233,7 +234,9 @@ impl Store {
             true => Vec::new(),
             false => {
                 let paths = tree.files.iter().map(|f| tree.relative(f.dir, &f.name).into_vec()).collect::<Vec<_>>();
-                root.policy.treatments(&paths)
+                let mut treatments = root.policy.treatments(&paths);
+                Treatment::settle(&mut treatments, links.iter().map(|link| link.inode), firsts.len());
+                treatments
             }
         };
         let taken: Vec<Vec<Option<Taken>>> = chunks
@@ -277,6 +280,7 @@ impl Store {
                     saved.work.unchanged += 1;
                     match &known.contents[index] {
                         Known::Blob(content) => content.clone(),
+                        Known::Inline(_) if meta.size == 0 => append(inline, &[]),
                         Known::Inline(offset) => {
                             let start = usize::try_from(*offset).unwrap_or(usize::MAX);
                             append(inline, &known.inline[start..][..meta.size as usize])
@@ -427,9 +431,9 @@ fn in_upper(upper: &Dir, relative: &std::ffi::OsStr, file: &FileNode) -> Option<
 /// A file that was written within the current tick of the clock could be written again without its time
 /// showing it: wait until the tick is over, and make sure that nothing did.
 fn settle_clock(dir: &Dir, tree: &Tree) -> Result<()> {
-    let tick = i64::try_from(TICK.as_nanos()).expect("a tick is short");
+    let tick = u64::try_from(TICK.as_nanos()).expect("a tick is short");
     let now = Timestamp::now().as_nanos();
-    let fresh = |file: &&FileNode| (now - file.meta.mtime.as_nanos()).abs() < tick;
+    let fresh = |file: &&FileNode| now.abs_diff(file.meta.mtime.as_nanos()) < tick;
     let fresh: Vec<&FileNode> = tree.files.iter().filter(fresh).collect();
     if fresh.is_empty() {
         return Ok(());
