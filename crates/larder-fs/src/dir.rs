@@ -186,10 +186,26 @@ impl Dir {
             // Some network and stacked file systems do not know the flag: a link does the same for files.
             Err(e) if e.is(Errno::INVAL) || e.is(Errno::NOSYS) => {
                 new_dir.hard_link(self, name, new_name)?;
-                self.remove_file(name)
+                // Either name may be the only one in the end, but not both.
+                self.remove_file(name).or_else(|e| {
+                    new_dir.remove_file(new_name)?;
+                    Err(e)
+                })
             }
             other => other,
         }
+    }
+
+    /// Renames the directory `name` to `new_name` in `new_dir`, even one that its owner may not write:
+    /// the kernel wants to, since a directory names its parent.
+    pub fn rename_dir(&self, name: &OsStr, new_dir: &Dir, new_name: &OsStr) -> Result<()> {
+        let mode = self.stat(name)?.mode;
+        if mode & 0o200 != 0 || crate::process::effective_uid() == 0 {
+            return self.rename(name, new_dir, new_name);
+        }
+        self.set_mode(name, mode | 0o200)?;
+        self.rename(name, new_dir, new_name)?;
+        new_dir.set_mode(new_name, mode)
     }
 
     /// Exchanges two entries in one step.

@@ -7,7 +7,7 @@ use crate::meta::{Meta, Timestamp};
 use rustix::fs::{AtFlags, CWD};
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
 
 /// The contents of the file at `path`.
@@ -52,6 +52,15 @@ pub fn sync_file(dir: &Dir, name: &OsStr) -> Result<()> {
 pub fn create_parents(path: &Path) -> Result<()> {
     fault::check("create directory").map_err(|e| Error::new("create directory", path, e))?;
     fs::create_dir_all(path).map_err(|e| Error::new("create directory", path, e))
+}
+
+/// Reads at most `limit` bytes of an open file, from its position.
+pub fn read_up_to(file: &fs::File, limit: u64, path: &Path) -> Result<Vec<u8>> {
+    fault::check("read").map_err(|e| Error::new("read", path, e))?;
+    // A length from a file's own words is not believed before as many bytes are there.
+    let mut bytes = Vec::with_capacity(usize::try_from(limit).unwrap_or(0).min(1 << 20));
+    file.take(limit).read_to_end(&mut bytes).map_err(|e| Error::new("read", path, e))?;
+    Ok(bytes)
 }
 
 /// What stands at `path`, symbolic links not followed; `None` where nothing does.
@@ -119,6 +128,12 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
     }
 }
 
+/// Like [`resolve`], with a link in the last component resolved too where it leads somewhere.
+pub fn resolve_fully(path: &Path) -> Result<PathBuf> {
+    let resolved = resolve(path)?;
+    Ok(fs::canonicalize(&resolved).unwrap_or(resolved))
+}
+
 /// Writes the bytes of a file that was just created or cut to nothing.
 pub fn set_up_file(mut file: &fs::File, bytes: &[u8], path: &Path) -> Result<()> {
     if bytes.is_empty() {
@@ -158,5 +173,7 @@ mod tests {
         assert_eq!(resolve(&base.join("link/a/b")).unwrap(), base.join("real/a/b"));
         assert_eq!(resolve(&base.join("link")).unwrap(), base.join("link"));
         assert_eq!(resolve(&base.join("link/../x")).unwrap(), base.join("x"));
+        assert_eq!(resolve_fully(&base.join("link")).unwrap(), base.join("real"));
+        assert_eq!(resolve_fully(&base.join("none/x")).unwrap(), base.join("none/x"));
     }
 }

@@ -25,8 +25,8 @@ pub use copy::{CopyMethod, Reflink, clone_file, copy_contents, digest_file};
 pub use dir::{Dir, Entry};
 pub use error::{Error, Result};
 pub use file::{
-    canonicalize, create_parents, exists, file_meta, finish_file, metadata, read, read_optional, remove_tree, resolve,
-    set_up_file, sync_file, write_new,
+    canonicalize, create_parents, exists, file_meta, finish_file, metadata, read, read_optional, read_up_to,
+    remove_tree, resolve, resolve_fully, set_up_file, sync_file, write_new,
 };
 pub use lock::{Lock, LockKind};
 pub use meta::{Kind, Meta, Timestamp};

@@ -3,6 +3,7 @@
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::fault;
+use rustix::fs::{AtFlags, StatxFlags};
 
 /// File systems that larder treats in ways of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,9 @@ pub struct Space {
 pub struct Volume {
     /// Device number, equal for two directories between which files can be linked.
     pub dev: u64,
+    /// Mount through which it is seen, equal for two directories between which files can be renamed; 0
+    /// where the kernel does not say.
+    pub mount: u64,
     /// Its kind.
     pub fs_type: FsType,
 }
@@ -68,7 +72,12 @@ impl Volume {
             0x0102_1994 => FsType::Tmpfs,
             _ => FsType::Other,
         };
-        Ok(Self { dev: dir.stat_self()?.dev, fs_type })
+        Ok(Self { dev: dir.stat_self()?.dev, mount: mount_of(dir)?, fs_type })
+    }
+
+    /// Whether files can be renamed from here to there: the same file system through the same mount.
+    pub fn can_rename_to(&self, other: &Self) -> bool {
+        self.dev == other.dev && self.mount == other.mount
     }
 
     /// The room left for the calling user on the file system of `dir`.
@@ -85,5 +94,14 @@ impl Volume {
     pub fn sync(dir: &Dir) -> Result<()> {
         fault::check("sync").map_err(|e| Error::new("sync", dir.path(), e))?;
         rustix::fs::syncfs(dir.fd()).map_err(|e| Error::new("sync", dir.path(), e))
+    }
+}
+
+fn mount_of(dir: &Dir) -> Result<u64> {
+    match rustix::fs::statx(dir.fd(), "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID) {
+        Ok(stat) if stat.stx_mask & StatxFlags::MNT_ID.bits() != 0 => Ok(stat.stx_mnt_id),
+        // Kernels before 5.8, and sandboxes that do not know the call.
+        Ok(_) | Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => Ok(0),
+        Err(e) => Err(Error::new("examine", dir.path(), e)),
     }
 }

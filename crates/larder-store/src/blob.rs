@@ -29,6 +29,8 @@ pub(crate) const DIGEST_MTIME: Timestamp = Timestamp { secs: 1, nanos: 0 };
 pub(crate) const BLOBS: &str = "blobs";
 /// The directory of ingest blobs.
 pub(crate) const INGEST: &str = "ingest";
+/// What the names of files with the digests of ingest blobs end in.
+pub(crate) const SIDECAR: &str = ".blake3";
 /// The directory of blobs that failed a check.
 pub(crate) const QUARANTINE: &str = "quarantine";
 
@@ -104,7 +106,7 @@ impl BlobId {
             Self::Digest(_) => None,
             Self::Ingest(..) => {
                 let mut path = self.path();
-                path.push(".blake3");
+                path.push(SIDECAR);
                 Some(path)
             }
         }
@@ -138,13 +140,9 @@ impl Blobs<'_> {
         };
         let Some(meta) = self.stat(id)? else { return Ok(Checked::Missing) };
         if let Some(reason) = mismatch(inode, &meta) {
-            return Ok(Checked::Damaged(reason));
+            return self.blame(inode, &meta, reason);
         }
-        let ino = match inode.content {
-            Content::Digest { ino, .. } | Content::Ingest { ino, .. } => ino,
-            Content::Inline { .. } => meta.ino,
-        };
-        if meta.ino == ino {
+        if !self.is_copy(inode, &meta) {
             return Ok(Checked::Sound(meta));
         }
         tracing::debug!(blob = ?id.path(), "another inode than recorded: checking the digest");
@@ -153,6 +151,31 @@ impl Blobs<'_> {
             Some(_) => Ok(Checked::Damaged("its bytes do not have the recorded digest".into())),
             None => Ok(Checked::Unproven("it was copied before its digest was known".into())),
         }
+    }
+
+    /// Whether the blob is another file than the one that was taken in, as after the store was copied.
+    pub(crate) fn is_copy(&self, inode: &Inode, meta: &Meta) -> bool {
+        match inode.content {
+            Content::Digest { ino, .. } | Content::Ingest { ino, .. } => meta.ino != ino,
+            Content::Inline { .. } => false,
+        }
+    }
+
+    /// Whether a blob that does not fit its record is itself damaged: where it still has the digest that is its
+    /// name, the record is wrong, and setting the blob aside would harm every other snapshot that needs it.
+    pub(crate) fn blame(&self, inode: &Inode, meta: &Meta, reason: String) -> Result<Checked> {
+        if let Content::Digest { digest, .. } = inode.content
+            && meta.mtime == DIGEST_MTIME
+            && self.digest(BlobId::Digest(digest))? == digest
+        {
+            return Ok(Checked::Unproven(format!("the snapshot is wrong about it: {reason}")));
+        }
+        Ok(Checked::Damaged(reason))
+    }
+
+    /// Whether something that is no file stands in the place of a blob.
+    pub(crate) fn is_obstructed(&self, id: BlobId) -> Result<bool> {
+        Ok(self.root.stat_optional(&id.path())?.is_some_and(|meta| meta.kind != Kind::File))
     }
 
     /// The blob's stat, or `None` where it is not a file that is there.

@@ -64,6 +64,21 @@ pub enum Error {
         reason: String,
     },
 
+    /// There is no room for what is to be restored.
+    #[error("no room to restore to {}: {needed} bytes and {files} files are needed, {available} bytes and {inodes} files are left", path.display())]
+    NoSpace {
+        /// The directory.
+        path: PathBuf,
+        /// Bytes that have to be written at most.
+        needed: u64,
+        /// Files that have to be made.
+        files: u64,
+        /// Bytes that may be written.
+        available: u64,
+        /// Files that may be made.
+        inodes: u64,
+    },
+
     /// The store can only be read.
     #[error("the store {} is read-only", path.display())]
     ReadOnly {

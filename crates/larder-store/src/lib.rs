@@ -29,7 +29,7 @@ pub use policy::{Fallout, Opaque, Policy, Treatment};
 pub use remove::Removed;
 pub use restore::{Outcome, RestoreRequest, Restored, Root, Work};
 pub use save::{SaveRequest, Saved};
-pub use snapshot::{Found, Header, Place, PlaceRoots, RootSummary, Snapshot, parse};
+pub use snapshot::{Found, Header, Place, PlaceRoots, RootSummary, Snapshot, decode_manifests, encode, parse};
 pub use store::{FORMAT_VERSION, Store};
 pub use trees::TreeKind;
 pub use verify::Verified;

@@ -18,6 +18,9 @@ const MAX_NAME: usize = 255;
 /// The longest target of a symbolic link, in bytes (PATH_MAX without its NUL).
 const MAX_TARGET: usize = 4095;
 
+/// The most bytes that all paths of a manifest together may have; a million files have about 150 MB.
+const MAX_PATHS: u64 = 1 << 30;
+
 /// A directory's contents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -139,7 +142,7 @@ impl Manifest {
 
     /// The sum of the lengths of all distinct files.
     pub fn logical_bytes(&self) -> u64 {
-        self.inodes.iter().map(|inode| inode.size).sum()
+        self.inodes.iter().fold(0, |sum, inode| sum.saturating_add(inode.size))
     }
 
     /// Refuses a manifest that does not describe a tree wholly below its root, or whose inline files
@@ -186,7 +189,21 @@ impl Manifest {
                 return Err(format!("link {} has an impossible target", show(&symlink.name)));
             }
         }
-        self.check_order()
+        self.check_order()?;
+        self.check_paths()
+    }
+
+    /// All paths together are bounded: few bytes can describe a tree so deep that its paths fill memory.
+    fn check_paths(&self) -> Result<(), String> {
+        let mut sum = 0_u64;
+        let mut lengths: Vec<u64> = Vec::with_capacity(self.dirs.len());
+        for (index, dir) in self.dirs.iter().enumerate() {
+            let parent = if index == 0 { 0 } else { lengths[dir.parent as usize] + 1 };
+            lengths.push(parent + dir.name.len() as u64);
+            sum += lengths[index];
+        }
+        sum += self.links.iter().map(|link| lengths[link.dir as usize] + 1 + link.name.len() as u64).sum::<u64>();
+        if sum > MAX_PATHS { Err(format!("its paths have {sum} bytes together")) } else { Ok(()) }
     }
 
     /// Each table is strictly sorted, and no two tables have an entry of the same name.

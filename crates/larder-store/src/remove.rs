@@ -4,7 +4,7 @@
 //! read. A crash in between leaves blobs without a snapshot, which the next sweep finds. While a snapshot
 //! cannot be read, nothing is swept: its blobs may be needed by a larder that can read it.
 
-use crate::blob::{BLOBS, BlobId, Digest, INGEST, SaveId};
+use crate::blob::{BLOBS, BlobId, Digest, INGEST, SIDECAR, SaveId};
 use crate::error::{Error, Result};
 use crate::events::{Events, Phase};
 use crate::snapshot::{Found, Snapshot};
@@ -49,10 +49,7 @@ impl Store {
         for found in found {
             let (parent, name) = crate::restore::split_root(&found.path)?;
             let place = Dir::open(parent)?;
-            match place.remove_file(name) {
-                Err(e) if e.is_not_found() => {}
-                other => other?,
-            }
+            place.remove_all(name)?;
             place.sync()?;
         }
         self.sweep(&mut removed, events)?;
@@ -104,11 +101,14 @@ impl Store {
         for save in ingest.entries()? {
             let Some(id) = SaveId::parse(&save.name) else { continue };
             let needed = reachable.ingests.get(&id).unwrap_or(&none);
+            if save.is_dir == Some(false) {
+                continue;
+            }
             let dir = ingest.open_beneath(&save.name)?;
             let mut kept = false;
             for entry in dir.entries()? {
                 let name = entry.name.to_string_lossy();
-                let index = name.strip_suffix(".blake3").unwrap_or(&name).parse::<u32>();
+                let index = name.strip_suffix(SIDECAR).unwrap_or(&name).parse::<u32>();
                 match index {
                     Ok(index) if needed.contains(&index) => kept = true,
                     Ok(_) => delete(&dir, &entry.name, removed)?,
@@ -169,6 +169,9 @@ fn delete(dir: &Dir, name: &OsStr, removed: &mut Removed) -> Result<()> {
     match dir.remove_all(name) {
         Err(e) if e.is_not_found() => return Ok(()),
         other => other.map_err(Error::from)?,
+    }
+    if name.as_encoded_bytes().ends_with(SIDECAR.as_bytes()) {
+        return Ok(());
     }
     removed.blobs += 1;
     if meta.nlink == 1 {

@@ -14,12 +14,13 @@
 //! lost power may leave one whose digests are wrong, which is no snapshot.
 
 use crate::error::{Error, Result};
+use crate::events::Events;
 use crate::manifest::Manifest;
 use crate::store::{SNAPSHOTS, Staging, Store, chain};
-use larder_fs::{Dir, Timestamp};
+use larder_fs::{Dir, Kind, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -69,6 +70,11 @@ impl Place {
 
 fn short(hash: &blake3::Hash) -> String {
     hash.to_hex()[..16].to_owned()
+}
+
+/// The name of a snapshot's file.
+fn snapshot_name(header: &Header) -> String {
+    format!("{}-{}", key_name(&header.key), header.id)
 }
 
 fn key_name(key: &str) -> String {
@@ -142,13 +148,7 @@ impl Snapshot {
         let mut reader = Reader::open(path)?;
         let header = reader.header()?;
         let body = reader.section(reader.preamble.body_len, &reader.preamble.body_digest)?;
-        let roots: Vec<Manifest> = postcard::from_bytes(&body).map_err(|e| reader.bad(format!("its body: {e}")))?;
-        if roots.len() != header.roots.len() {
-            return Err(reader.bad("header and body differ in their number of roots"));
-        }
-        for manifest in &roots {
-            manifest.check(reader.preamble.inline.len).map_err(|reason| reader.bad(reason))?;
-        }
+        let roots = decode_body(&body, &header, reader.preamble.inline.len).map_err(|reason| reader.bad(reason))?;
         let inline = reader.preamble.inline;
         Ok(Self { header, roots, path: path.to_path_buf(), file: reader.file, inline })
     }
@@ -163,8 +163,7 @@ impl Snapshot {
         let fail = |e| Error::BadSnapshot { path: self.path.clone(), reason: format!("its inline section: {e}") };
         let mut file = &self.file;
         file.seek(SeekFrom::Start(self.inline.start)).map_err(fail)?;
-        let mut bytes = Vec::new();
-        file.take(self.inline.len).read_to_end(&mut bytes).map_err(fail)?;
+        let bytes = larder_fs::read_up_to(file, self.inline.len, &self.path)?;
         if *blake3::hash(&bytes).as_bytes() != self.inline.digest {
             return Err(Error::BadSnapshot {
                 path: self.path.clone(),
@@ -198,10 +197,13 @@ impl<'a> Reader<'a> {
     fn open(path: &'a Path) -> Result<Self> {
         let bad = |reason: String| Error::BadSnapshot { path: path.to_path_buf(), reason };
         let (parent, name) = path.parent().zip(path.file_name()).ok_or_else(|| bad("it has no name".into()))?;
-        let mut file = Dir::open(parent)?.open_file(name)?;
-        let mut bytes = [0; PREAMBLE];
-        file.read_exact(&mut bytes).map_err(|_| bad("it is cut short".into()))?;
-        let length = file.metadata().map_err(|e| bad(e.to_string()))?.len();
+        let file = Dir::open(parent)?.open_file(name)?;
+        let meta = larder_fs::file_meta(&file, path)?;
+        if meta.kind != Kind::File {
+            return Err(bad("it is no regular file".into()));
+        }
+        let (bytes, length) = (larder_fs::read_up_to(&file, PREAMBLE as u64, path)?, meta.size);
+        let bytes: [u8; PREAMBLE] = bytes.try_into().map_err(|_| bad("it is cut short".into()))?;
         let preamble = Preamble::parse(&bytes, length).map_err(bad)?;
         Ok(Self { path, file, preamble })
     }
@@ -213,13 +215,17 @@ impl<'a> Reader<'a> {
     fn header(&mut self) -> Result<Header> {
         let digest = self.preamble.header_digest;
         let bytes = self.section(u64::from(self.preamble.header_len), &digest)?;
-        serde_json::from_slice(&bytes).map_err(|e| self.bad(format!("its header: {e}")))
+        let header: Header = serde_json::from_slice(&bytes).map_err(|e| self.bad(format!("its header: {e}")))?;
+        // The id becomes a part of paths, and the key is what people look for: neither may be another's.
+        if self.path.file_name() != Some(OsStr::new(&snapshot_name(&header))) {
+            return Err(self.bad("its name does not belong to its contents"));
+        }
+        Ok(header)
     }
 
     /// Reads the next `len` bytes; the file is known to be long enough.
     fn section(&self, len: u64, digest: &[u8; 32]) -> Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0).min(64 << 20));
-        (&self.file).take(len).read_to_end(&mut bytes).map_err(|e| self.bad(e.to_string()))?;
+        let bytes = larder_fs::read_up_to(&self.file, len, self.path)?;
         if blake3::hash(&bytes).as_bytes() != digest {
             return Err(self.bad("its bytes do not have the recorded digest"));
         }
@@ -256,14 +262,20 @@ impl Preamble {
     }
 }
 
-/// Encodes a snapshot's file, but for the inline section, which follows as it is.
-fn encode(header: &Header, roots: &[Manifest], inline: &[u8]) -> Vec<u8> {
+/// Encodes a snapshot's file, but for the inline section, which follows as it is. Nothing is checked.
+///
+/// # Errors
+///
+/// Where the header is larger than any reader accepts.
+pub fn encode(header: &Header, roots: &[Manifest], inline: &[u8]) -> std::result::Result<Vec<u8>, String> {
     let header = serde_json::to_vec(header).expect("a header is plain data");
+    let header_len = u32::try_from(header.len()).ok().filter(|len| *len <= MAX_HEADER);
+    let header_len = header_len.ok_or_else(|| format!("key and key parts have {} bytes together", header.len()))?;
     let body = postcard::to_stdvec(roots).expect("manifests are plain data");
     let mut bytes = Vec::with_capacity(PREAMBLE + header.len() + body.len());
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&u32::try_from(header.len()).expect("headers are small").to_le_bytes());
+    bytes.extend_from_slice(&header_len.to_le_bytes());
     bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&(inline.len() as u64).to_le_bytes());
     for section in [&header[..], &body[..], inline] {
@@ -271,7 +283,7 @@ fn encode(header: &Header, roots: &[Manifest], inline: &[u8]) -> Vec<u8> {
     }
     bytes.extend_from_slice(&header);
     bytes.extend_from_slice(&body);
-    bytes
+    Ok(bytes)
 }
 
 /// A snapshot written to staging, durable but without its name.
@@ -305,20 +317,23 @@ impl Store {
         let time = newest.map_or(millis, |newest| millis.max(newest + 1));
         header.id = format!("{time:012x}{:08x}", fastrand::u32(..));
         let file = OsString::from("snapshot");
-        let bytes = encode(header, roots, inline);
+        let bytes = encode(header, roots, inline)
+            .map_err(|reason| Error::BadSnapshot { path: staging.dir.join(&file), reason })?;
         larder_fs::write_new(&staging.dir, &file, &[&bytes, inline], false)?;
-        let name = format!("{}-{}", key_name(&header.key), header.id);
+        let name = snapshot_name(header);
         Ok(Staged { file, place, name })
     }
 
     /// Gives a staged snapshot its name, durably. Everything that it names must be durable already.
-    pub(crate) fn publish_snapshot(&self, staging: &Staging, staged: &Staged) -> Result<PathBuf> {
+    pub(crate) fn publish_snapshot(&self, staging: &Staging, staged: &Staged, events: &dyn Events) -> Result<PathBuf> {
         let snapshots = self.room(SNAPSHOTS)?;
         snapshots.ensure_dir(OsStr::new(&staged.place))?;
         let place = snapshots.open_beneath(OsStr::new(&staged.place))?;
         staging.dir.rename_new(&staged.file, &place, OsStr::new(&staged.name))?;
-        place.sync()?;
-        snapshots.sync()?;
+        // The snapshot is there now, for everybody: this can no longer fail, it can only be less durable.
+        if let Err(e) = place.sync().and_then(|()| snapshots.sync()) {
+            events.warn(&format!("the snapshot {} may not survive a loss of power: {}", staged.name, chain(&e)));
+        }
         Ok(place.join(&staged.name))
     }
 
@@ -346,7 +361,13 @@ impl Store {
     }
 
     fn list_place(&self, place: &str) -> Result<Vec<Found>> {
-        let Some(dir) = Dir::open_optional(&self.path().join(SNAPSHOTS).join(place))? else { return Ok(Vec::new()) };
+        let dir = match Dir::open_optional(&self.path().join(SNAPSHOTS).join(place)) {
+            Ok(Some(dir)) => dir,
+            Ok(None) => return Ok(Vec::new()),
+            // Nothing that larder put there.
+            Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => return Ok(Vec::new()),
+            Err(e) => return Err(e.into()),
+        };
         let mut found = Vec::new();
         for entry in dir.entries()? {
             let path = dir.join(&entry.name);
@@ -365,11 +386,12 @@ fn file_name(path: &Path) -> std::borrow::Cow<'_, str> {
 }
 
 fn time_of_id(id: &str) -> Option<u64> {
-    id.get(..12).and_then(|time| u64::from_str_radix(time, 16).ok())
+    // The last moment that twelve digits can tell has no successor: no clock names it.
+    id.get(..12).and_then(|time| u64::from_str_radix(time, 16).ok()).filter(|time| *time < (1 << 48) - 1)
 }
 
 /// Loads the snapshot, or warns and returns `None` when it cannot be used.
-pub(crate) fn load_or_warn(found: &Found, events: &dyn crate::Events) -> Option<Snapshot> {
+pub(crate) fn load_or_warn(found: &Found, events: &dyn Events) -> Option<Snapshot> {
     match Snapshot::load(&found.path) {
         Ok(snapshot) => Some(snapshot),
         Err(Error::Fs(e)) if e.is_not_found() => None,
@@ -399,9 +421,31 @@ pub fn parse(bytes: &[u8]) -> Result<(Header, Vec<Manifest>)> {
         }
     }
     let header: Header = serde_json::from_slice(header).map_err(|e| bad(format!("its header: {e}")))?;
-    let roots: Vec<Manifest> = postcard::from_bytes(body).map_err(|e| bad(format!("its body: {e}")))?;
-    for manifest in &roots {
-        manifest.check(inline.len() as u64).map_err(bad)?;
-    }
+    let roots = decode_body(body, &header, inline.len() as u64).map_err(bad)?;
     Ok((header, roots))
+}
+
+/// Decodes and checks manifests whose inline files lie within `inline_len` bytes. This is what stands between
+/// hostile bytes with right digests and the file system.
+///
+/// # Errors
+///
+/// A sentence fragment that says what is wrong.
+pub fn decode_manifests(body: &[u8], inline_len: u64) -> std::result::Result<Vec<Manifest>, String> {
+    let (roots, rest) = postcard::take_from_bytes::<Vec<Manifest>>(body).map_err(|e| format!("its body: {e}"))?;
+    if !rest.is_empty() {
+        return Err("its body has bytes that mean nothing".into());
+    }
+    for manifest in &roots {
+        manifest.check(inline_len)?;
+    }
+    Ok(roots)
+}
+
+fn decode_body(body: &[u8], header: &Header, inline_len: u64) -> std::result::Result<Vec<Manifest>, String> {
+    let roots = decode_manifests(body, inline_len)?;
+    if roots.len() != header.roots.len() {
+        return Err("header and body differ in their number of roots".into());
+    }
+    Ok(roots)
 }

@@ -21,7 +21,7 @@
 use crate::blob::{BLOBS, Blobs, INGEST, QUARANTINE};
 use crate::error::{Error, Result};
 use crate::events::Events;
-use larder_fs::{Dir, Lock, LockKind};
+use larder_fs::{Dir, Kind, Lock, LockKind};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -131,9 +131,63 @@ impl Store {
     /// A new directory of this process's own below `tmp/`.
     pub(crate) fn staging(&self) -> Result<Staging> {
         self.writable()?;
-        let tmp = self.room(TMP)?;
+        Staging::new(self.room(TMP)?, "")
+    }
+
+    /// Removes what processes that ended without a word left in `tmp/`. Failures only delay it.
+    fn sweep_staging(&self, events: &dyn Events) {
+        let sweep = || -> Result<()> {
+            let tmp = self.room(TMP)?;
+            for entry in tmp.entries()? {
+                sweep_one(&tmp, &entry.name)?;
+            }
+            Ok(())
+        };
+        if let Err(e) = sweep() {
+            events.warn(&format!("leftovers in {} could not be removed: {}", self.path.join(TMP).display(), chain(&e)));
+        }
+    }
+}
+
+/// Removes `name` from a directory for staging, unless a living process keeps it.
+fn sweep_one(tmp: &Dir, name: &OsStr) -> Result<()> {
+    let Some(meta) = tmp.stat_optional(name)? else { return Ok(()) };
+    // Nobody stages anything but directories; opening anything else might follow a link or never return.
+    if meta.kind != Kind::Dir {
+        return Ok(tmp.remove_all(name)?);
+    }
+    match Lock::existing(&tmp.join(name), LockKind::Exclusive, Duration::ZERO) {
+        Ok(Some(_lock)) => Ok(tmp.remove_all(name)?),
+        Ok(None) => Ok(()),
+        Err(e) if e.is_not_found() => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// A directory of one process's own below `tmp/`, or beside a root, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    tmp: Dir,
+    name: OsString,
+    pub(crate) dir: Dir,
+    _lock: Lock,
+}
+
+impl Staging {
+    /// A staging directory in `parent`, where other file systems' renames do not reach; what processes that
+    /// died left there under the prefix is removed.
+    pub(crate) fn beside(parent: Dir, prefix: &str) -> Result<Self> {
+        for entry in parent.entries()? {
+            if entry.name.as_encoded_bytes().starts_with(prefix.as_bytes()) {
+                sweep_one(&parent, &entry.name)?;
+            }
+        }
+        Self::new(parent, prefix)
+    }
+
+    fn new(tmp: Dir, prefix: &str) -> Result<Self> {
         loop {
-            let name: OsString = format!("{:016x}", fastrand::u64(..)).into();
+            let name: OsString = format!("{prefix}{:016x}", fastrand::u64(..)).into();
             match tmp.create_dir(&name) {
                 Err(e) if e.is_already_exists() => continue,
                 other => other?,
@@ -148,38 +202,10 @@ impl Store {
                 Err(e) => return Err(e.into()),
             };
             if let Some(dir) = Dir::open_optional(&path)? {
-                return Ok(Staging { tmp, name, dir, _lock: lock });
+                return Ok(Self { tmp, name, dir, _lock: lock });
             }
         }
     }
-
-    /// Removes what processes that ended without a word left in `tmp/`. Failures only delay it.
-    fn sweep_staging(&self, events: &dyn Events) {
-        let sweep = || -> Result<()> {
-            let tmp = self.room(TMP)?;
-            for entry in tmp.entries()? {
-                match Lock::existing(&tmp.join(&entry.name), LockKind::Exclusive, Duration::ZERO) {
-                    Ok(Some(_lock)) => tmp.remove_all(&entry.name)?,
-                    Ok(None) => {}
-                    Err(e) if e.is_not_found() => {}
-                    Err(e) => return Err(e.into()),
-                }
-            }
-            Ok(())
-        };
-        if let Err(e) = sweep() {
-            events.warn(&format!("leftovers in {} could not be removed: {}", self.path.join(TMP).display(), chain(&e)));
-        }
-    }
-}
-
-/// A directory of one process's own below `tmp/`, removed when dropped.
-#[derive(Debug)]
-pub(crate) struct Staging {
-    tmp: Dir,
-    name: OsString,
-    pub(crate) dir: Dir,
-    _lock: Lock,
 }
 
 impl Drop for Staging {

@@ -202,7 +202,7 @@ impl Store {
                 let beside = Volume::of(&nearest_existing(&root.path)?)?;
                 let same = match kind {
                     TreeKind::Subvolume => beside.fs_type == FsType::Btrfs,
-                    _ => beside.dev == store.dev,
+                    _ => store.can_rename_to(&beside),
                 };
                 if !same {
                     return Ok(Err("store and directory are on different file systems".into()));
@@ -280,13 +280,13 @@ impl Store {
         match kind {
             TreeKind::Spare => {
                 let (from, tree_name) = split_root(tree)?;
-                Ok(Dir::open(from)?.rename(tree_name, &parent_dir, name)?)
+                Ok(Dir::open(from)?.rename_dir(tree_name, &parent_dir, name)?)
             }
             TreeKind::Subvolume => {
                 let made = OsStr::new("snapshot");
                 subvolume::snapshot(&Dir::open(tree)?, &staging.dir, made)?;
                 // A subvolume can be renamed onto an empty directory like any other directory.
-                Ok(staging.dir.rename(made, &parent_dir, name)?)
+                Ok(staging.dir.rename_dir(made, &parent_dir, name)?)
             }
             TreeKind::Lower => {
                 parent_dir.ensure_dir(name)?;
@@ -300,7 +300,10 @@ impl Store {
                 let upper_dir = Dir::open(&upper)?;
                 upper_dir.set_mode_self(lower.mode)?;
                 upper_dir.set_mtime_self(lower.mtime)?;
-                Ok(larder_fs::mount::overlay(tree, &upper, &work, root)?)
+                larder_fs::mount::overlay(tree, &upper, &work, root).or_else(|e| {
+                    larder_fs::remove_tree(&changes)?;
+                    Err(e.into())
+                })
             }
         }
     }
@@ -311,7 +314,11 @@ impl Store {
         if !ours {
             return Ok(());
         }
-        if larder_fs::exists(root) && larder_fs::mount::is_mount_point(root)? {
+        // After a restart of the machine something else may be mounted there: only an overlay is ours.
+        if larder_fs::exists(root)
+            && larder_fs::mount::is_mount_point(root)?
+            && Volume::of(&Dir::open(root)?)?.fs_type == FsType::Overlay
+        {
             larder_fs::mount::unmount(root)?;
         }
         self.drop_session(root)?;

@@ -3,7 +3,7 @@
 //! This is where damage is found that keeps inode, length and mtime, and where blobs that were taken in
 //! by link or reflink get their digest. A damaged blob is set aside, since a restore would not notice.
 
-use crate::blob::{BlobId, Digest, QUARANTINE, mismatch};
+use crate::blob::{BlobId, Checked, Digest, QUARANTINE, mismatch};
 use crate::error::{Error, Result};
 use crate::events::{Events, Phase};
 use crate::manifest::Inode;
@@ -109,7 +109,13 @@ impl Store {
             });
         };
         let reason = match mismatch(inode, &meta) {
-            Some(reason) => reason,
+            Some(reason) => match blobs.blame(inode, &meta, reason) {
+                Ok(Checked::Damaged(reason)) => reason,
+                Ok(Checked::Unproven(reason)) => return Ok(Finding::Damaged(path, reason)),
+                Ok(_) => unreachable!("a blob that does not fit its record is not sound"),
+                Err(Error::Fs(e)) => return Ok(Finding::Damaged(path, chain(&e))),
+                Err(e) => return Err(e),
+            },
             None => {
                 let digest: Digest = match blobs.digest(id) {
                     Ok(digest) => digest,
@@ -119,6 +125,8 @@ impl Store {
                 match blobs.recorded_digest(inode)? {
                     Some(recorded) if recorded != digest => "its bytes do not have the recorded digest".into(),
                     Some(_) => return Ok(Finding::Sound { bytes: meta.size, digested: false }),
+                    // A digest computed now would vouch for whatever the copying made of the bytes.
+                    None if blobs.is_copy(inode, &meta) => "it was copied before its digest was known".into(),
                     None => {
                         if !self.is_read_only() {
                             blobs.record_digest(id, digest)?;

@@ -15,6 +15,7 @@ use larder_fs::{Dir, Meta, finish_file, set_up_file};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -114,6 +115,15 @@ impl Work<'_> {
             let mode = dir.stat_self()?.mode;
             if mode & 0o300 != 0o300 {
                 dir.set_mode_self(mode | 0o700)?;
+            }
+        }
+        // Parents first, which is the reverse of the order in which they go.
+        for path in self.plan().dir_removals.iter().rev() {
+            let (parent, name) = split(path);
+            let dir = self.root.open_beneath(parent)?;
+            let mode = dir.stat(name)?.mode;
+            if mode & 0o300 != 0o300 {
+                dir.set_mode(name, mode | 0o700)?;
             }
         }
         Ok(())
@@ -341,8 +351,12 @@ impl Work<'_> {
             let gone = self.root.open_beneath(parent).and_then(|dir| dir.remove_dir(name));
             match gone {
                 Ok(()) => removed += 1,
-                // Something that is not ours is in it, or it went with an obstacle.
-                Err(e) if matches!(e.kind(), std::io::ErrorKind::DirectoryNotEmpty) || e.is_not_found() => {}
+                // Something that is not ours is in it, or mounted on it.
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        ErrorKind::DirectoryNotEmpty | ErrorKind::ResourceBusy | ErrorKind::NotFound
+                    ) => {}
                 Err(e) => return Err(e.into()),
             }
         }

@@ -22,7 +22,7 @@ use plan::{Plan, Rules, in_blob, omissions};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// A directory to restore or save.
@@ -178,8 +178,8 @@ impl Store {
 
     /// A root must neither hold the store nor lie in it.
     pub(crate) fn refuse_overlap(&self, root: &Path) -> Result<()> {
-        let store = larder_fs::resolve(self.path())?;
-        let root = &larder_fs::resolve(root)?;
+        let store = larder_fs::resolve_fully(self.path())?;
+        let root = &larder_fs::resolve_fully(root)?;
         if store.starts_with(root) || root.starts_with(&store) {
             return Err(Error::BadRoot { path: root.clone(), reason: "it and the store lie in each other".into() });
         }
@@ -240,6 +240,12 @@ impl Store {
                 }
             },
         };
+        if !request.dry_run {
+            let roots = snapshot.roots.iter().zip(&plans).zip(&request.roots);
+            for ((manifest, planned), root) in roots {
+                self.need_space(manifest, planned, root, request.link_mode)?;
+            }
+        }
         for ((manifest, planned), (index, root)) in
             snapshot.roots.iter().zip(&plans).zip(request.roots.iter().enumerate())
         {
@@ -316,6 +322,40 @@ impl Store {
         Ok(Some(planned))
     }
 
+    /// Refuses what cannot fit, before anything is changed. What is linked, or may share extents, needs nothing.
+    fn need_space(&self, manifest: &Manifest, planned: &Planned, root: &Root<'_>, mode: LinkMode) -> Result<()> {
+        const BLOCK: u64 = 4096;
+        let beside = nearest_existing(&root.path)?;
+        let ladder = Ladder::new(mode, Volume::of(&self.root)?, Volume::of(&beside)?);
+        let (mut needed, mut files) = (0_u64, planned.plan.new_dirs.len() as u64);
+        for link in planned.plan.wanted() {
+            let inode = &manifest.inodes[manifest.links[link as usize].inode as usize];
+            let linked = ladder.would_link(planned.plan.treatments[link as usize]);
+            if planned.plan.actions[link as usize] == plan::Action::Rewrite
+                || in_blob(&inode.content) && (linked || ladder.may_reflink())
+            {
+                continue;
+            }
+            files += 1;
+            // A sparse blob takes less than its length.
+            let blocks =
+                planned.checked.get(&manifest.links[link as usize].inode).map(|meta| meta.blocks.saturating_mul(512));
+            let bytes = blocks.unwrap_or(u64::MAX).min(inode.size.next_multiple_of(BLOCK));
+            needed = needed.saturating_add(bytes);
+        }
+        let space = Volume::space(&beside)?;
+        if needed <= space.available && files <= space.inodes_available {
+            return Ok(());
+        }
+        Err(Error::NoSpace {
+            path: root.path.clone(),
+            needed,
+            files,
+            available: space.available,
+            inodes: space.inodes_available,
+        })
+    }
+
     /// Checks the blobs of `wanted` inodes; returns those that cannot be used.
     fn check_blobs(
         &self,
@@ -375,26 +415,17 @@ impl Store {
             // A mount point cannot be renamed over.
             return apply.run(&Dir::open(path)?);
         }
-        // The store's own staging is swept when this process dies; elsewhere a name tells whose it is.
-        let staging = match self.is_read_only() || Volume::of(&self.root)?.dev != Volume::of(beside)?.dev {
-            true => None,
-            false => Some(self.staging()?),
+        // The store's own staging is swept by the next start, one beside the root by the next restore there.
+        let in_store = !self.is_read_only() && Volume::of(&self.root)?.can_rename_to(&Volume::of(beside)?);
+        let staging = match in_store {
+            true => self.staging()?,
+            false => Staging::beside(Dir::open(parent)?, plan::TEMP_PREFIX)?,
         };
-        let (aside, aside_name): (&Dir, OsString) = match &staging {
-            Some(staging) => (&staging.dir, "root".into()),
-            None => (&parent_dir, format!("{}{:016x}", plan::TEMP_PREFIX, fastrand::u64(..)).into()),
-        };
-        let build = || -> Result<Applied> {
-            aside.create_dir(&aside_name)?;
-            let applied = apply.run(&aside.open_beneath(&aside_name)?)?;
-            aside.rename(&aside_name, &parent_dir, name)?;
-            Ok(applied)
-        };
-        build().inspect_err(|_| {
-            if let Err(e) = aside.remove_all(&aside_name) {
-                apply.events.warn(&format!("a half-built tree stays behind: {}", chain(&e)));
-            }
-        })
+        let tree = OsStr::new("root");
+        staging.dir.create_dir(tree)?;
+        let applied = apply.run(&staging.dir.open_beneath(tree)?)?;
+        staging.dir.rename_dir(tree, &parent_dir, name)?;
+        Ok(applied)
     }
 
     /// Writes the session of a root. Failing to only makes the next save slower.

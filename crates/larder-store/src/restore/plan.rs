@@ -126,7 +126,8 @@ impl Plan {
             let same_bytes = meta.size == inode.size && meta.mtime == inode.mtime;
             // A file with names outside the tree is replaced instead of getting another mode.
             let same_mode = meta.mode == inode.mode;
-            if !same_bytes || !(same_mode || meta.nlink == 1) || (*number != 0 && *number != meta.ino) {
+            if !same_bytes || !(same_mode || meta.nlink == 1 && is_mine(meta)) || (*number != 0 && *number != meta.ino)
+            {
                 continue;
             }
             if *stands_for.entry((meta.dev, meta.ino)).or_insert(link.inode) != link.inode {
@@ -199,8 +200,8 @@ impl Plan {
         // What lies below a directory that is in the way goes with it.
         let mut in_the_way = vec![false; tree.dirs.len()];
         for (index, dir) in tree.dirs.iter().enumerate().skip(1) {
-            in_the_way[index] = in_the_way[dir.parent as usize]
-                || (join.tree_to_dir[index].is_none() && wanted(dir.parent, &dir.name));
+            in_the_way[index] =
+                in_the_way[dir.parent as usize] || (join.tree_to_dir[index].is_none() && wanted(dir.parent, &dir.name));
         }
         let before = rules.before.map(|(manifest, session)| (manifest, session, Join::new(manifest, tree)));
         let mut treatments: Option<Vec<Treatment>> = None;
@@ -315,7 +316,17 @@ fn parent_of(path: &[u8]) -> &[u8] {
 /// Small private files that their own tools rewrite in place need no new inode.
 fn may_rewrite(meta: &Meta, treatment: Treatment, manifest: &Manifest, inode: u32) -> bool {
     const LIMIT: u64 = 64 * 1024;
-    treatment.rewrite && meta.nlink == 1 && meta.mode & 0o200 != 0 && manifest.inodes[inode as usize].size <= LIMIT
+    treatment.rewrite
+        && meta.nlink == 1
+        && is_mine(meta)
+        && meta.mode & 0o200 != 0
+        && manifest.inodes[inode as usize].size <= LIMIT
+}
+
+/// Whether this process may set a file's mode and time.
+fn is_mine(meta: &Meta) -> bool {
+    let me = larder_fs::process::effective_uid();
+    me == 0 || me == meta.uid
 }
 
 /// Which links must be left out, given the inodes whose bytes cannot be had; `None` when nothing of the

@@ -18,7 +18,6 @@ use crate::policy::Treatment;
 use crate::store::{Staging, Store};
 use larder_fs::{Dir, FileNode, Meta, finish_file, set_up_file};
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -83,6 +82,13 @@ impl<'a> Intake<'a> {
                 .is_ok()
     }
 
+    /// Counts bytes that are in the inline section without having been taken in by this save.
+    pub(crate) fn keep_inline(&self, size: u64) {
+        // Saturates: what was inline stays so, but leaves less room for others.
+        let less = |left: u64| Some(left.saturating_sub(size));
+        self.inline_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok();
+    }
+
     /// Takes in the file `file` of `dir`. `upper` is where the same file can be linked from, if it is not here.
     pub(crate) fn take(&self, dir: &Dir, file: &FileNode, treatment: Treatment, ladder: &Ladder) -> Result<Taken> {
         let meta = &file.meta;
@@ -142,10 +148,8 @@ impl<'a> Intake<'a> {
 
     fn read(&self, dir: &Dir, file: &FileNode) -> Result<Vec<u8>> {
         let source = dir.open_file(&file.name)?;
-        let mut bytes = Vec::with_capacity(usize::try_from(file.meta.size).unwrap_or(0));
         // One byte more than expected tells a file that grew.
-        let read = (&source).take(file.meta.size + 1).read_to_end(&mut bytes);
-        read.map_err(|e| Error::Fs(larder_fs::Error { op: "read", path: dir.join(&file.name), source: e }))?;
+        let bytes = larder_fs::read_up_to(&source, file.meta.size + 1, &dir.join(&file.name))?;
         self.held_still(dir, file, &source, bytes.len() as u64)?;
         Ok(bytes)
     }
@@ -209,19 +213,28 @@ impl<'a> Intake<'a> {
     fn existing(&self, digest: Digest, size: u64) -> Result<Option<Content>> {
         let blobs = self.store.blobs();
         let id = BlobId::Digest(digest);
-        let Some(meta) = blobs.stat(id)? else { return Ok(None) };
+        let Some(meta) = blobs.stat(id)? else {
+            if blobs.is_obstructed(id)? {
+                self.set_aside(id)?;
+            }
+            return Ok(None);
+        };
         let content = Content::Digest { digest, ino: meta.ino };
         let inode = Inode { mode: 0, mtime: DIGEST_MTIME, size, content };
         match blobs.check(&inode)? {
             Checked::Sound(_) => Ok(Some(inode.content)),
             Checked::Missing => Ok(None),
             Checked::Damaged(_) | Checked::Unproven(_) => {
-                match blobs.quarantine(id) {
-                    Err(Error::Fs(e)) if e.is_not_found() => {}
-                    other => drop(other?),
-                }
+                self.set_aside(id)?;
                 Ok(None)
             }
+        }
+    }
+
+    fn set_aside(&self, id: BlobId) -> Result<()> {
+        match self.store.blobs().quarantine(id) {
+            Err(Error::Fs(e)) if e.is_not_found() => Ok(()),
+            other => other.map(drop),
         }
     }
 

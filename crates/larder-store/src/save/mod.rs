@@ -190,7 +190,7 @@ impl Store {
         } else {
             staged.sync(staging)?;
         }
-        let path = self.publish_snapshot(staging, &staged)?;
+        let path = self.publish_snapshot(staging, &staged, events)?;
         Ok((header, path))
     }
 
@@ -205,7 +205,10 @@ impl Store {
     ) -> Result<TakenRoot> {
         let bad = |reason: &str| Error::BadRoot { path: root.path.clone(), reason: reason.into() };
         let dir = match larder_fs::metadata(&root.path)?.map(|meta| meta.kind) {
-            Some(Kind::Dir | Kind::Symlink) => Dir::open(&root.path)?,
+            Some(Kind::Dir) => Dir::open(&root.path)?,
+            Some(Kind::Symlink) => {
+                Dir::open(&root.path).map_err(|_| bad("it is a symbolic link that leads to no directory"))?
+            }
             Some(_) => return Err(bad("it is not a directory")),
             None => return Err(bad("it does not exist")),
         };
@@ -223,6 +226,7 @@ impl Store {
             saved.skipped.push(path.to_string_lossy().into_owned());
         }
         let known = self.known(root, &tree)?;
+        intake.keep_inline(known.inline.len() as u64);
         let (links, firsts, inodes) = number_inodes(&tree);
         let ladder = Ladder::new(request.link_mode, Volume::of(&self.root)?, Volume::of(&dir)?);
         events.phase(Phase::Ingest, firsts.len() as u64);
