@@ -79,6 +79,15 @@ pub enum Error {
         inodes: u64,
     },
 
+    /// A directory was changed, and then its restore failed.
+    #[error("the restore of {} stopped half way; restore it again, or remove it", path.display())]
+    HalfRestored {
+        /// The directory.
+        path: PathBuf,
+        /// What stopped it.
+        source: Box<Self>,
+    },
+
     /// The store can only be read.
     #[error("the store {} is read-only", path.display())]
     ReadOnly {

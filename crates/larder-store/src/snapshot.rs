@@ -324,16 +324,13 @@ impl Store {
         Ok(Staged { file, place, name })
     }
 
-    /// Gives a staged snapshot its name, durably. Everything that it names must be durable already.
-    pub(crate) fn publish_snapshot(&self, staging: &Staging, staged: &Staged, events: &dyn Events) -> Result<PathBuf> {
+    /// Gives a staged snapshot its name. Everything that it names must be durable already; the name itself
+    /// need not be: a snapshot whose name is lost with the power is a miss.
+    pub(crate) fn publish_snapshot(&self, staging: &Staging, staged: &Staged) -> Result<PathBuf> {
         let snapshots = self.room(SNAPSHOTS)?;
         snapshots.ensure_dir(OsStr::new(&staged.place))?;
         let place = snapshots.open_beneath(OsStr::new(&staged.place))?;
         staging.dir.rename_new(&staged.file, &place, OsStr::new(&staged.name))?;
-        // The snapshot is there now, for everybody: this can no longer fail, it can only be less durable.
-        if let Err(e) = place.sync().and_then(|()| snapshots.sync()) {
-            events.warn(&format!("the snapshot {} may not survive a loss of power: {}", staged.name, chain(&e)));
-        }
         Ok(place.join(&staged.name))
     }
 

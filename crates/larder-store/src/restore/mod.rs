@@ -122,25 +122,23 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::BadRoot`] where a root cannot be restored to, [`Error::Fs`] where its file system
-    /// refuses. Damage in the store is never an error: it is a warning and a miss.
+    /// [`Error::BadRoot`] where a root cannot be restored to, [`Error::HalfRestored`] where one was changed
+    /// and is not what it should be, any other where nothing was changed. Damage in the store is never an
+    /// error: it is a warning and a miss.
     pub fn restore(&self, request: &RestoreRequest<'_>, events: &dyn Events) -> Result<Restored> {
-        let mut targets = Vec::new();
         let _locks = self.lock_roots(request.roots.iter().map(|root| root.path.as_path()))?;
         let _shared = self.lock_shared()?;
-        events.phase(Phase::Examine, 0);
         for root in &request.roots {
             self.refuse_overlap(&root.path)?;
-            if !request.dry_run {
-                self.release_overlay(&root.path)?;
-            }
-            targets.push(examine(&root.path)?);
+            refuse_file(&root.path)?;
         }
+        // A miss costs no look at the directories, and leaves an overlay of an earlier restore alone.
+        let mut targets: Option<Vec<Target>> = None;
         let exact = self.find_exact(&request.place, &request.key)?;
         for found in &exact {
             if let Some(snapshot) = load_or_warn(found, events)
                 && snapshot.header.key == request.key
-                && let Some(mut restored) = self.restore_snapshot(&snapshot, request, &targets, events)?
+                && let Some(mut restored) = self.restore_snapshot(&snapshot, request, &mut targets, events)?
             {
                 restored.outcome = if restored.omitted.is_empty() { Outcome::Hit } else { Outcome::Partial };
                 return Ok(restored);
@@ -158,7 +156,7 @@ impl Store {
                     .or_insert_with(|| Snapshot::load_header(&found.path).ok().map(|header| header.key));
                 if key.as_ref().is_some_and(|key| key.starts_with(prefix))
                     && let Some(snapshot) = load_or_warn(found, events)
-                    && let Some(mut restored) = self.restore_snapshot(&snapshot, request, &targets, events)?
+                    && let Some(mut restored) = self.restore_snapshot(&snapshot, request, &mut targets, events)?
                 {
                     restored.outcome = Outcome::Partial;
                     return Ok(restored);
@@ -166,6 +164,17 @@ impl Store {
             }
         }
         Ok(Restored::default())
+    }
+
+    fn examine_all(&self, request: &RestoreRequest<'_>, events: &dyn Events) -> Result<Vec<Target>> {
+        events.phase(Phase::Examine, 0);
+        let examine = |root: &Root<'_>| {
+            if !request.dry_run {
+                self.release_overlay(&root.path)?;
+            }
+            examine(&root.path)
+        };
+        request.roots.iter().map(examine).collect()
     }
 
     pub(crate) fn lock_roots<'p>(&self, roots: impl Iterator<Item = &'p Path>) -> Result<Vec<Option<Lock>>> {
@@ -191,12 +200,16 @@ impl Store {
         &self,
         snapshot: &Snapshot,
         request: &RestoreRequest<'_>,
-        targets: &[Target],
+        targets: &mut Option<Vec<Target>>,
         events: &dyn Events,
     ) -> Result<Option<Restored>> {
         if snapshot.roots.len() != request.roots.len() {
             return Ok(None);
         }
+        let targets: &[Target] = match targets {
+            Some(targets) => targets,
+            None => targets.insert(self.examine_all(request, events)?),
+        };
         let mut restored = Restored {
             key: Some(snapshot.header.key.clone()),
             snapshot: Some(snapshot.header.id.clone()),
@@ -272,9 +285,14 @@ impl Store {
             if !self.is_read_only() && !planned.plan.is_empty() {
                 self.drop_session(&root.path)?;
             }
+            let half = |e: Error| Error::HalfRestored { path: root.path.clone(), source: Box::new(e) };
             let applied = match &targets[index] {
-                Target::Over { dir, .. } => apply.run(dir)?,
-                Target::Fresh { exists } => self.build_aside(&apply, &root.path, *exists, &beside)?,
+                Target::Over { dir, .. } => apply.run(dir).map_err(half)?,
+                Target::Fresh { exists } => match self.build_aside(&apply, &root.path, *exists, &beside) {
+                    // The first directory is as it was; later ones no longer fit to those before.
+                    Err(e) if index > 0 => return Err(half(e)),
+                    other => other?,
+                },
             };
             restored.count(&ladder, &applied);
             self.remember(snapshot, index, &root.path, applied.inodes, false, events);
@@ -509,27 +527,30 @@ impl Restored {
     }
 }
 
-/// What stands at a root's path.
-fn examine(path: &Path) -> Result<Target> {
-    let bad = |reason: &str| Error::BadRoot { path: path.to_path_buf(), reason: reason.into() };
+/// Refuses a root where something stands that is no directory.
+fn refuse_file(path: &Path) -> Result<()> {
     match larder_fs::metadata(path)?.map(|meta| meta.kind) {
-        None => Ok(Target::Fresh { exists: false }),
-        Some(Kind::Dir) => {
-            let dir = Dir::open(path)?;
-            if dir.entries()?.is_empty() {
-                return Ok(Target::Fresh { exists: true });
-            }
-            let tree = larder_fs::walk(&dir)?;
-            Ok(Target::Over { dir, tree })
-        }
-        // The user's own link to a directory elsewhere: restore there, in place.
-        Some(Kind::Symlink) => {
-            let dir = Dir::open(path).map_err(|_| bad("it is a symbolic link that leads to no directory"))?;
-            let tree = larder_fs::walk(&dir)?;
-            Ok(Target::Over { dir, tree })
-        }
-        Some(_) => Err(bad("it is not a directory")),
+        None | Some(Kind::Dir | Kind::Symlink) => Ok(()),
+        Some(_) => Err(Error::BadRoot { path: path.to_path_buf(), reason: "it is not a directory".into() }),
     }
+}
+
+/// What stands at a root's path, which is a directory, a link or nothing.
+fn examine(path: &Path) -> Result<Target> {
+    let Some(meta) = larder_fs::metadata(path)? else { return Ok(Target::Fresh { exists: false }) };
+    // A link is the user's own way to a directory elsewhere: restore there, in place.
+    let dir = Dir::open(path).map_err(|e| match meta.kind {
+        Kind::Symlink => Error::BadRoot {
+            path: path.to_path_buf(),
+            reason: "it is a symbolic link that leads to no directory".into(),
+        },
+        _ => e.into(),
+    })?;
+    if meta.kind == Kind::Dir && dir.entries()?.is_empty() {
+        return Ok(Target::Fresh { exists: true });
+    }
+    let tree = larder_fs::walk(&dir)?;
+    Ok(Target::Over { dir, tree })
 }
 
 fn is_newer(target: &Target, manifest: &Manifest) -> bool {

@@ -190,7 +190,7 @@ impl Store {
         } else {
             staged.sync(staging)?;
         }
-        let path = self.publish_snapshot(staging, &staged, events)?;
+        let path = self.publish_snapshot(staging, &staged)?;
         Ok((header, path))
     }
 
@@ -234,7 +234,7 @@ impl Store {
         let chunks: Vec<&[u32]> =
             firsts.chunk_by(|a, b| tree.files[*a as usize].dir == tree.files[*b as usize].dir).collect();
         let upper = self.overlay_upper(&root.path);
-        let treatments = match known.contents.len() == tree.files.len() {
+        let treatments = match firsts.iter().all(|index| known.knows(*index)) {
             true => Vec::new(),
             false => {
                 let paths = tree.files.iter().map(|f| tree.relative(f.dir, &f.name).into_vec()).collect::<Vec<_>>();
@@ -251,7 +251,7 @@ impl Store {
                 let mut taken = Vec::with_capacity(chunk.len());
                 for index in *chunk {
                     let file = &tree.files[*index as usize];
-                    if known.contents.contains_key(index) {
+                    if known.knows(*index) {
                         taken.push(None);
                         continue;
                     }
@@ -282,10 +282,11 @@ impl Store {
                 Some(Taken::Inline(bytes)) => append(inline, &bytes),
                 None => {
                     saved.work.unchanged += 1;
-                    match &known.contents[index] {
-                        Known::Blob(content) => content.clone(),
-                        Known::Inline(_) if meta.size == 0 => append(inline, &[]),
-                        Known::Inline(offset) => {
+                    match &known.contents[*index as usize] {
+                        None => unreachable!("whatever is not known was taken in"),
+                        Some(Known::Blob(content)) => content.clone(),
+                        Some(Known::Inline(_)) if meta.size == 0 => append(inline, &[]),
+                        Some(Known::Inline(offset)) => {
                             let start = usize::try_from(*offset).unwrap_or(usize::MAX);
                             append(inline, &known.inline[start..][..meta.size as usize])
                         }
@@ -321,26 +322,29 @@ impl Store {
                 same.then_some((file, inode))
             })
             .collect();
-        let contents: Vec<Option<(u32, Known)>> = same
+        let contents: Vec<Option<Known>> = same
             .par_iter()
             .with_min_len(256)
-            .map(|(file, inode)| {
+            .map(|(_, inode)| {
                 let inode = &manifest.inodes[*inode as usize];
                 if let Content::Inline { offset } = inode.content {
-                    return Ok(Some((*file, Known::Inline(offset))));
+                    return Ok(Some(Known::Inline(offset)));
                 }
                 // A blob that is gone or damaged is taken in anew: the directory has the right bytes.
                 Ok(match blobs.check(inode)? {
-                    Checked::Sound(meta) => Some((*file, Known::Blob(with_ino(&inode.content, meta.ino)))),
+                    Checked::Sound(meta) => Some(Known::Blob(with_ino(&inode.content, meta.ino))),
                     Checked::Missing | Checked::Damaged(_) | Checked::Unproven(_) => None,
                 })
             })
             .collect::<Result<_>>()?;
-        known.contents = contents.into_iter().flatten().collect();
-        if snapshot.inline_len() > 0 && known.contents.values().any(|known| matches!(known, Known::Inline(_))) {
+        known.contents.resize_with(tree.files.len(), || None);
+        for ((file, _), content) in same.iter().zip(contents) {
+            known.contents[*file as usize] = content;
+        }
+        if snapshot.inline_len() > 0 && known.contents.iter().any(|known| matches!(known, Some(Known::Inline(_)))) {
             match snapshot.inline() {
                 Ok(inline) => known.inline = inline,
-                Err(_) => known.contents.retain(|_, known| matches!(known, Known::Blob(_))),
+                Err(_) => known.contents.iter_mut().for_each(|known| *known = known.take().filter(Known::is_blob)),
             }
         }
         Ok(known)
@@ -397,16 +401,28 @@ impl Saved {
     }
 }
 
-/// Contents that need not be read again, by file of the tree.
+/// Contents that need not be read again, by file of the tree; empty where nothing is known.
 #[derive(Default)]
 struct KnownFiles {
-    contents: HashMap<u32, Known>,
+    contents: Vec<Option<Known>>,
     inline: Vec<u8>,
+}
+
+impl KnownFiles {
+    fn knows(&self, file: u32) -> bool {
+        self.contents.get(file as usize).is_some_and(Option::is_some)
+    }
 }
 
 enum Known {
     Blob(Content),
     Inline(u64),
+}
+
+impl Known {
+    fn is_blob(&self) -> bool {
+        matches!(self, Self::Blob(_))
+    }
 }
 
 fn with_ino(content: &Content, number: u64) -> Content {

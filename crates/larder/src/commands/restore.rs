@@ -34,7 +34,14 @@ pub(super) fn run(global: &Global, args: &RestoreArgs) -> Result<u8> {
                 return finish(global, &talk, Transfer::nothing(Outcome::Miss, &request.key), start);
             }
         };
-        restore(&store, &request, &settings, args.dry_run, &talk)?
+        match restore(&store, &request, &settings, args.dry_run, &talk) {
+            Ok(transfer) => transfer,
+            Err(error) if leaves_alone(&error) => {
+                larder_store::Events::warn(&talk, &format!("{error:#}; nothing is restored"));
+                Transfer::nothing(Outcome::Miss, &request.key)
+            }
+            Err(error) => return Err(error),
+        }
     };
     transfer.dry_run = args.dry_run;
     finish(global, &talk, transfer, start)
@@ -53,6 +60,12 @@ fn finish(global: &Global, talk: &Talk, mut transfer: Transfer, start: Instant) 
 
 fn is_usage(error: &larder_store::Error) -> bool {
     error.is_usage()
+}
+
+/// Whether the error came before anything was changed, and is not the user's: then it is a miss.
+fn leaves_alone(error: &anyhow::Error) -> bool {
+    let store_error = error.downcast_ref::<larder_store::Error>();
+    store_error.is_some_and(|e| !e.is_usage() && !matches!(e, larder_store::Error::HalfRestored { .. }))
 }
 
 fn open(settings: &Settings, talk: &Talk) -> larder_store::Result<Store> {
