@@ -90,6 +90,18 @@ impl Store {
         Ok(store)
     }
 
+    /// Opens the store at `path` if there is one; makes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub fn open_existing(path: &Path, events: &dyn Events) -> Result<Option<Self>> {
+        match larder_fs::metadata(path)? {
+            Some(_) => Self::open(path, events).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// The store's path.
     pub fn path(&self) -> &Path {
         &self.path

@@ -12,7 +12,11 @@ pub(super) fn run(global: &Global, args: &LsArgs) -> Result<u8> {
     let talk = Talk::new(global);
     let store = open_store(global, &talk)?;
     let mut snapshots = Vec::new();
-    for found in store.snapshots()? {
+    let all = match &store {
+        Some(store) => store.snapshots()?,
+        None => Vec::new(),
+    };
+    for found in all {
         match Snapshot::load_header(&found.path) {
             Ok(header) if header.key.starts_with(&args.key) => snapshots.push(entry(header)),
             Ok(_) => {}

@@ -35,11 +35,15 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
     }
 }
 
-/// The store of commands that need no directory.
-fn open_store(global: &Global, talk: &Talk) -> Result<Store> {
+/// The store of commands that need no directory; `None`, said on stderr, where there is none yet.
+fn open_store(global: &Global, talk: &Talk) -> Result<Option<Store>> {
     let dir = request::work_dir(None).unwrap_or_else(|_| Path::new("/").to_path_buf());
     let settings = request::settings(global, &dir, &request::Typed::default())?;
-    Ok(Store::open(&settings.store.value, talk)?)
+    let store = Store::open_existing(&settings.store.value, talk)?;
+    if store.is_none() {
+        talk.say(&format!("there is no store at {} yet", settings.store.value.display()));
+    }
+    Ok(store)
 }
 
 fn is_json(global: &Global) -> bool {

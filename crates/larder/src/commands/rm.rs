@@ -7,19 +7,21 @@ use crate::request::UsageError;
 use crate::talk::Talk;
 use anyhow::Result;
 use bytesize::ByteSize;
-use larder_store::{Found, Snapshot};
+use larder_store::{Found, Removed, Snapshot};
 
 pub(super) fn run(global: &Global, args: &RmArgs) -> Result<u8> {
     let talk = Talk::new(global);
     let store = open_store(global, &talk)?;
-    let all = store.snapshots()?;
+    let all = match &store {
+        Some(store) => store.snapshots()?,
+        None => Vec::new(),
+    };
     let mut chosen: Vec<Found> = Vec::new();
     for id in &args.snapshots {
         match all.iter().find(|found| found.id == *id) {
             Some(found) => chosen.push(found.clone()),
             None => {
-                let store = store.path().display();
-                return Err(UsageError(format!("{store} has no snapshot {id:?}: `larder ls` lists them")).into());
+                return Err(UsageError(format!("there is no snapshot {id:?}: `larder ls` lists them")).into());
             }
         }
     }
@@ -28,7 +30,10 @@ pub(super) fn run(global: &Global, args: &RmArgs) -> Result<u8> {
         chosen.extend(all.iter().filter(has_key).cloned());
     }
     chosen.dedup();
-    let removed = store.remove(&chosen, args.dry_run, &talk)?;
+    let removed = match &store {
+        Some(store) => store.remove(&chosen, args.dry_run, &talk)?,
+        None => Removed::default(),
+    };
     talk.finish();
     if is_json(global) {
         report::print_json(&Rm {
