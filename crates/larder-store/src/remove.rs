@@ -12,7 +12,6 @@ use crate::store::{SESSIONS, Store, chain};
 use larder_fs::Dir;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::path::Path;
 
 /// What a removal did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,14 +130,10 @@ impl Store {
             let root = session.root();
             let alive = session.boot == larder_fs::process::boot_id() && larder_fs::process::is_alive(session.pid);
             let shown = || larder_fs::exists(&root) && larder_fs::mount::is_mount_point(&root).unwrap_or(true);
-            if session.overlay
+            if let Some(id) = &session.overlay
                 && (alive || shown())
-                && let Some((_, id)) = Path::new(&session.snapshot_path(self))
-                    .file_name()
-                    .and_then(OsStr::to_str)
-                    .and_then(|name| name.split_once('-'))
             {
-                mounted.insert(id.to_owned());
+                mounted.insert(id.clone());
             }
         }
         Ok(mounted)

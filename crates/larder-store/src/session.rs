@@ -42,15 +42,16 @@ pub(crate) struct Session {
     pub(crate) boot: String,
     /// When it was written.
     pub(crate) created: Timestamp,
-    /// Whether an overlay is mounted at the directory.
-    pub(crate) overlay: bool,
+    /// The snapshot whose prepared tree an overlay shows at the directory, where one is mounted. A save from
+    /// the mount names another snapshot, but the tree is still needed.
+    pub(crate) overlay: Option<String>,
     /// For each inode of the manifest its number in the directory, 0 where it was left out.
     pub(crate) inodes: Vec<u64>,
 }
 
 impl Session {
     /// A session of this process.
-    pub(crate) fn new(root: &Path, snapshot: &Path, index: usize, inodes: Vec<u64>, overlay: bool) -> Self {
+    pub(crate) fn new(root: &Path, snapshot: &Path, index: usize, inodes: Vec<u64>, overlay: Option<String>) -> Self {
         let place = snapshot.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
         let name = snapshot.file_name().unwrap_or_default().to_string_lossy();
         Self {

@@ -304,6 +304,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests arrange their own files")]
 mod tests {
     use super::*;
 

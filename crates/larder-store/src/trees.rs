@@ -155,8 +155,9 @@ impl Store {
                 Ok(Ok(inodes)) => {
                     let files = snapshot.roots.iter().map(|m| m.links.len() as u64).sum();
                     restored.link_modes.insert(kind.mode().name().to_owned(), files);
+                    let shown = (*kind == TreeKind::Lower).then(|| snapshot.header.id.clone());
                     for (index, (root, inodes)) in request.roots.iter().zip(inodes).enumerate() {
-                        self.remember(snapshot, index, &root.path, inodes, *kind == TreeKind::Lower, events);
+                        self.remember(snapshot, index, &root.path, inodes, shown.clone(), events);
                     }
                     return Ok(Some(true));
                 }
@@ -310,7 +311,7 @@ impl Store {
 
     /// Takes away an overlay that larder mounted at `root` before, with what was changed in it.
     pub(crate) fn release_overlay(&self, root: &Path) -> Result<()> {
-        let ours = !self.is_read_only() && self.session(root).is_some_and(|session| session.overlay);
+        let ours = !self.is_read_only() && self.session(root).is_some_and(|session| session.overlay.is_some());
         if !ours {
             return Ok(());
         }

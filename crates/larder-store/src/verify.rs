@@ -79,7 +79,7 @@ impl Store {
         let findings: Vec<Finding> = wanted
             .par_iter()
             .map(|(id, inode)| {
-                let finding = self.verify_blob(*id, inode, &set_aside);
+                let finding = self.verify_blob(*id, inode, &set_aside, events);
                 events.advance(1);
                 finding
             })
@@ -98,7 +98,7 @@ impl Store {
         Ok(verified)
     }
 
-    fn verify_blob(&self, id: BlobId, inode: &Inode, set_aside: &[String]) -> Result<Finding> {
+    fn verify_blob(&self, id: BlobId, inode: &Inode, set_aside: &[String], events: &dyn Events) -> Result<Finding> {
         let blobs = self.blobs();
         let path = self.root.join(id.path());
         let Some(meta) = blobs.stat(id)? else {
@@ -128,10 +128,18 @@ impl Store {
                     // A digest computed now would vouch for whatever the copying made of the bytes.
                     None if blobs.is_copy(inode, &meta) => "it was copied before its digest was known".into(),
                     None => {
-                        if !self.is_read_only() {
-                            blobs.record_digest(id, digest)?;
-                        }
-                        return Ok(Finding::Sound { bytes: meta.size, digested: !self.is_read_only() });
+                        let recorded = match self.is_read_only() {
+                            true => false,
+                            false => match blobs.record_digest(id, digest) {
+                                Ok(()) => true,
+                                // The disk may be full: the blob is sound all the same.
+                                Err(e) => {
+                                    events.warn(&format!("a digest could not be written down: {}", chain(&e)));
+                                    false
+                                }
+                            },
+                        };
+                        return Ok(Finding::Sound { bytes: meta.size, digested: recorded });
                     }
                 }
             }

@@ -295,7 +295,7 @@ impl Store {
                 },
             };
             restored.count(&ladder, &applied);
-            self.remember(snapshot, index, &root.path, applied.inodes, false, events);
+            self.remember(snapshot, index, &root.path, applied.inodes, None, events);
         }
         Ok(Some(restored))
     }
@@ -453,7 +453,7 @@ impl Store {
         index: usize,
         root: &Path,
         inodes: Vec<u64>,
-        overlay: bool,
+        overlay: Option<String>,
         events: &dyn Events,
     ) {
         if self.is_read_only() {

@@ -134,7 +134,7 @@ impl Store {
                 saved.work.hashed = intake.hashed.load(Ordering::Relaxed);
                 saved.snapshot = Some(header.id);
                 for (index, (root, taken)) in request.roots.iter().zip(roots).enumerate() {
-                    let overlay = self.session(&root.path).is_some_and(|session| session.overlay);
+                    let overlay = self.session(&root.path).and_then(|session| session.overlay);
                     let session = Session::new(&root.path, &path, index, taken.inodes, overlay);
                     if let Err(e) = self.put_session(&staging, &session) {
                         events.warn(&format!("the next save will read everything: {}", crate::store::chain(&e)));
@@ -352,8 +352,8 @@ impl Store {
 
     /// The directory that holds the changes of an overlay mounted at `root` by larder.
     fn overlay_upper(&self, root: &Path) -> Option<Dir> {
-        let overlay = self.session(root)?.overlay;
-        overlay.then(|| Dir::open(&self.overlay_dir(root).join("upper")).ok()).flatten()
+        self.session(root)?.overlay?;
+        Dir::open(&self.overlay_dir(root).join("upper")).ok()
     }
 
     /// Computes the digests of new ingest blobs, the smallest first.
