@@ -90,7 +90,9 @@ fn flip_quietly(path: &Path) {
     assert_eq!((meta.ino(), meta.len(), meta.mtime_nsec()), (now.ino(), now.len(), now.mtime_nsec()));
 }
 
-const HARMS: [(&str, fn(&Path)); 4] = [
+type Harm = fn(&Path);
+
+const HARMS: [(&str, Harm); 4] = [
     ("append", append),
     ("truncate", |path| fs::File::options().write(true).open(path).unwrap().set_len(10).unwrap()),
     ("overwrite", |path| {
@@ -174,7 +176,7 @@ fn a_missing_blob_is_a_miss_and_named_by_verify() {
 
 #[test]
 fn a_blob_that_is_no_file_is_a_miss_and_replaced_by_the_next_save() {
-    let kinds: [(&str, fn(&Path)); 3] = [
+    let kinds: [(&str, Harm); 3] = [
         ("a directory", |path| fs::create_dir(path).unwrap()),
         ("a link", |path| std::os::unix::fs::symlink("/etc/passwd", path).unwrap()),
         ("a FIFO", |path| assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success())),

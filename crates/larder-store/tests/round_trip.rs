@@ -252,7 +252,9 @@ fn compare_holes(source: &Path, dest: &Path, tree: &support::Scan) {
     }
 }
 
-fn cases() -> impl Strategy<Value = (Vec<Entry>, Vec<(u16, u8)>, Option<u64>, LinkMode)> {
+type Case = (Vec<Entry>, Vec<(u16, u8)>, Option<u64>, LinkMode);
+
+fn cases() -> impl Strategy<Value = Case> {
     let modes = prop_oneof![Just(LinkMode::Auto), Just(LinkMode::Hardlink), Just(LinkMode::Copy), Just(LinkMode::Reflink)];
     (entries(), proptest::collection::vec(any::<(u16, u8)>(), 0..12), proptest::option::weighted(0.7, any::<u64>()), modes)
 }

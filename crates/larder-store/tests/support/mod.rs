@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Mutex;
 
+pub(crate) mod disk;
 pub(crate) mod world;
 
 /// Remembers what the library says.

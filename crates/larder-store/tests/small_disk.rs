@@ -1,0 +1,160 @@
+//! A real file system that is really full, and one that can only be read.
+//!
+//! Makes a small ext4 file system in a file and mounts it, which needs root.
+#![expect(clippy::disallowed_methods, reason = "tests arrange their own files")]
+
+mod support;
+
+use larder_store::{Error, Opaque, Outcome};
+use std::fs;
+use std::path::Path;
+use support::disk::{Disk, run};
+use support::{ByName, Heard, assert_same, fast, noise, open, place, put, restore, save, scan, small_tree};
+
+fn megabytes(root: &Path, seed: u64) {
+    fs::create_dir_all(root.join("dir")).unwrap();
+    let time = (1_600_000_000 + i64::try_from(seed).unwrap(), 1);
+    for n in 0..3 {
+        put(&root.join(format!("dir/plain-{n}")), &noise(seed * 10 + n, 1 << 20), 0o644, time);
+    }
+    put(&root.join("dir/small"), &noise(seed, 300), 0o644, time);
+}
+
+fn is_full(error: &Error) -> bool {
+    matches!(error, Error::Fs(e) if e.kind() == std::io::ErrorKind::StorageFull)
+}
+
+#[test]
+fn a_store_on_a_full_disk_keeps_what_it_has() {
+    let Some(disk) = Disk::new("a store on a full disk", "ext4", 24) else { return };
+    let base = fast();
+    let store = open(&disk.mount().join("store"));
+    let mut full = None;
+    for n in 0..20 {
+        let src = base.path().join(format!("src-{n}"));
+        megabytes(&src, n);
+        if let Err(e) = save(&store, &src, &format!("k{n}"), &Opaque) {
+            assert!(is_full(&e), "{e:?}");
+            full = Some(n);
+            break;
+        }
+    }
+    let full = full.expect("twenty times three megabytes do not fit");
+    assert!(full >= 4, "only {full} snapshots fitted");
+    assert!(store.find_exact(&place(), &format!("k{full}")).unwrap().is_empty());
+    for n in 0..full {
+        let dest = base.path().join(format!("dest-{n}"));
+        assert_eq!(restore(&store, &dest, &format!("k{n}"), &Opaque).unwrap().outcome, Outcome::Hit);
+        assert_same(&scan(&base.path().join(format!("src-{n}"))), &scan(&dest), "from a full disk");
+    }
+    assert!(store.verify(&()).unwrap().is_clean());
+    // Really nothing left: reading and removing need no room.
+    disk.fill();
+    let heard = Heard::default();
+    let request = support::restore_request(&base.path().join("dest-0"), "k1", &Opaque, larder_store::LinkMode::Auto);
+    assert_eq!(store.restore(&request, &heard).unwrap().outcome, Outcome::Hit);
+    assert!(store.verify(&()).unwrap().is_clean());
+    let removed = store.remove(&store.find_exact(&place(), "k0").unwrap(), false, &()).unwrap();
+    assert!(removed.bytes >= 3 << 20, "{removed:?}");
+    let src = base.path().join(format!("src-{full}"));
+    save(&store, &src, "again", &Opaque).unwrap();
+    assert_eq!(restore(&store, &base.path().join("again"), "again", &Opaque).unwrap().outcome, Outcome::Hit);
+    assert_same(&scan(&src), &scan(&base.path().join("again")), "saved after the removal");
+    assert!(store.verify(&()).unwrap().is_clean());
+}
+
+#[test]
+fn a_restore_to_a_full_disk_leaves_the_destination_alone() {
+    let Some(disk) = Disk::new("a restore to a full disk", "ext4", 16) else { return };
+    let base = fast();
+    let store = open(&base.path().join("store"));
+    for n in 0..2 {
+        megabytes(&base.path().join(format!("src-{n}")), n);
+        save(&store, &base.path().join(format!("src-{n}")), &format!("k{n}"), &Opaque).unwrap();
+    }
+    let (over, fresh) = (disk.mount().join("over"), disk.mount().join("fresh"));
+    restore(&store, &over, "k0", &Opaque).unwrap();
+    disk.fill();
+    for dest in [&over, &fresh] {
+        let before = dest.exists().then(|| scan(dest));
+        let refused = restore(&store, dest, "k1", &Opaque);
+        assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+        assert_eq!(dest.exists().then(|| scan(dest)), before);
+    }
+    assert_eq!(restore(&store, &over, "k0", &Opaque).unwrap().outcome, Outcome::Hit, "nothing has to be written for this");
+    for entry in fs::read_dir(disk.mount()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(!name.starts_with(".larder"), "{name} was left behind");
+    }
+    fs::remove_file(disk.mount().join("filler-1048576")).unwrap();
+    assert_eq!(restore(&store, &over, "k1", &Opaque).unwrap().outcome, Outcome::Hit);
+    assert_same(&scan(&base.path().join("src-1")), &scan(&over), "with room");
+}
+
+#[test]
+fn a_read_only_store_restores_and_lists_and_says_that_it_is() {
+    let Some(disk) = Disk::new("a store on a read-only mount", "ext4", 16) else { return };
+    let base = fast();
+    let (src, dest) = (base.path().join("src"), base.path().join("dest"));
+    small_tree(&src, 0);
+    save(&open(&disk.mount().join("store")), &src, "k", &ByName).unwrap();
+    run("mount", &["-o", "remount,ro", disk.mount().to_str().unwrap()]).unwrap();
+    let store = open(&disk.mount().join("store"));
+    assert!(store.is_read_only());
+    assert_eq!(store.snapshots().unwrap().len(), 1);
+    for _ in 0..2 {
+        assert_eq!(restore(&store, &dest, "k", &ByName).unwrap().outcome, Outcome::Hit);
+        assert_same(&scan(&src), &scan(&dest), "from a read-only store");
+    }
+    assert!(store.verify(&()).unwrap().is_clean());
+    let refused = [
+        save(&store, &src, "no", &ByName).map(drop),
+        store.remove(&store.snapshots().unwrap(), false, &()).map(drop),
+    ];
+    for refused in refused {
+        assert!(matches!(refused, Err(Error::ReadOnly { .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_bind_mount_of_the_same_file_system_is_another_place_to_rename_to() {
+    let Some(disk) = Disk::new("a restore across bind mounts", "ext4", 24) else { return };
+    let (real, bound) = (disk.mount().join("real"), disk.mount().join("bound"));
+    fs::create_dir_all(&real).unwrap();
+    fs::create_dir_all(&bound).unwrap();
+    run("mount", &["--bind", real.to_str().unwrap(), bound.to_str().unwrap()]).unwrap();
+    let (store, src) = (open(&disk.mount().join("store")), disk.mount().join("src"));
+    small_tree(&src, 0);
+    save(&store, &src, "k", &ByName).unwrap();
+    let results: Vec<_> = ["dest", "dest"].map(|name| restore(&store, &bound.join(name), "k", &ByName)).into();
+    // The bound directory itself cannot be renamed over, only filled.
+    let filled = restore(&store, &bound, "k", &ByName);
+    let (tree, got) = (scan(&src), scan(&bound));
+    run("umount", &[bound.to_str().unwrap()]).unwrap();
+    for restored in results.into_iter().chain([filled]) {
+        assert_eq!(restored.unwrap().outcome, Outcome::Hit);
+    }
+    assert_same(&tree, &got, "through a bind mount");
+}
+
+#[test]
+fn a_file_with_as_many_names_as_the_file_system_allows_is_copied() {
+    let Some(disk) = Disk::new("a file with 65,000 names", "ext4", 32) else { return };
+    let (store, src, names) = (open(&disk.mount().join("store")), disk.mount().join("src"), disk.mount().join("names"));
+    fs::create_dir(&src).unwrap();
+    fs::create_dir(&names).unwrap();
+    put(&src.join("s-linked"), &noise(1, 5000), 0o644, (1_600_000_000, 1));
+    assert_eq!(save(&store, &src, "k", &ByName).unwrap().work.linked, 1);
+    let mut last = 0;
+    while fs::hard_link(src.join("s-linked"), names.join(last.to_string())).is_ok() {
+        last += 1;
+    }
+    // The blob takes no further name, so the restore copies, and so does a save.
+    let restored = restore(&store, &disk.mount().join("dest"), "k", &ByName).unwrap();
+    assert_eq!((restored.outcome, restored.work.linked, restored.work.copied), (Outcome::Hit, 0, 1));
+    assert!(restored.why_not["hardlink"].contains("as many names"), "{restored:?}");
+    assert_same(&scan(&src), &scan(&disk.mount().join("dest")), "copied");
+    fs::rename(&src, disk.mount().join("elsewhere")).unwrap();
+    let saved = save(&store, &disk.mount().join("elsewhere"), "full", &ByName).unwrap();
+    assert_eq!((saved.work.linked, saved.work.copied), (0, 1), "{saved:?}");
+}
