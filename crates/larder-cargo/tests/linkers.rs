@@ -1,5 +1,6 @@
 //! What linkers really do to a file with a second name, held against what `linker.rs` decides.
 #![cfg(target_os = "linux")]
+#![expect(clippy::disallowed_methods, reason = "tests arrange their own files")]
 
 #[path = "support/mod.rs"]
 mod support;

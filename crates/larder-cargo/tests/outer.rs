@@ -1,5 +1,6 @@
 //! What a real `cargo run` adds to the environment, held against what `outer.rs` takes away.
 #![cfg(target_os = "linux")]
+#![expect(clippy::disallowed_methods, reason = "tests arrange their own files")]
 
 #[path = "support/mod.rs"]
 #[expect(dead_code, reason = "shared with tests that look into target directories")]

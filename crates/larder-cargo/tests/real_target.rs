@@ -1,5 +1,6 @@
 //! Classes and units held against target directories that a real cargo made, in both layouts.
 #![cfg(target_os = "linux")]
+#![expect(clippy::disallowed_methods, reason = "tests arrange their own files")]
 
 #[path = "support/mod.rs"]
 mod support;

@@ -8,7 +8,9 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use support::{ByName, Heard, Scan, assert_same, fast, noise, open, place, put, restore, restore_request, save, scan, small_tree};
+use support::{
+    ByName, Heard, Scan, assert_same, fast, noise, open, place, put, restore, restore_request, save, scan, small_tree,
+};
 
 struct World {
     base: tempfile::TempDir,
@@ -65,7 +67,9 @@ impl World {
                 let hex = digest.to_string();
                 self.path("store/blobs").join(&hex[..2]).join(&hex[2..])
             }
-            Content::Ingest { save, index, .. } => self.path("store/ingest").join(format!("{:016x}", save.0)).join(index.to_string()),
+            Content::Ingest { save, index, .. } => {
+                self.path("store/ingest").join(format!("{:016x}", save.0)).join(index.to_string())
+            }
             Content::Inline { .. } => panic!("{path} is inline"),
         }
     }
@@ -200,7 +204,8 @@ fn a_blob_that_is_no_file_is_a_miss_and_replaced_by_the_next_save() {
 }
 
 fn copy_store(world: &World) -> Store {
-    let copied = std::process::Command::new("cp").arg("-a").args([world.path("store"), world.path("copy")]).status().unwrap();
+    let copied =
+        std::process::Command::new("cp").arg("-a").args([world.path("store"), world.path("copy")]).status().unwrap();
     assert!(copied.success());
     open(&world.path("copy"))
 }
@@ -261,7 +266,8 @@ fn refused(world: &World, bytes: &[u8], what: &str) {
     fs::write(&path, bytes).unwrap();
     let before = scan(&world.path("store"));
     let heard = Heard::default();
-    let restored = world.store.restore(&restore_request(&world.path("dest"), "k", &ByName, LinkMode::Auto), &heard).unwrap();
+    let restored =
+        world.store.restore(&restore_request(&world.path("dest"), "k", &ByName, LinkMode::Auto), &heard).unwrap();
     assert_eq!(restored.outcome, Outcome::Miss, "{what}");
     assert!(heard.text().contains(&path.display().to_string()), "{what}: {}", heard.text());
     assert!(!world.path("dest").exists(), "{what}");
@@ -333,7 +339,8 @@ fn what_is_no_file_among_the_snapshots_neither_hangs_nor_spreads() {
     let good = world.snapshot();
     let dir = good.parent().unwrap();
     let stem = good.file_name().unwrap().to_str().unwrap().split_once('-').unwrap().0.to_owned();
-    let fifo = std::process::Command::new("mkfifo").arg(dir.join(format!("{stem}-ffffffffffff00000000"))).status().unwrap();
+    let fifo =
+        std::process::Command::new("mkfifo").arg(dir.join(format!("{stem}-ffffffffffff00000000"))).status().unwrap();
     assert!(fifo.success());
     fs::create_dir(dir.join(format!("{stem}-fffffffffffe00000000"))).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", dir.join(format!("{stem}-fffffffffffd00000000"))).unwrap();
@@ -361,7 +368,8 @@ fn hostile_manifests_with_right_digests_are_refused() {
         ("a duplicate name", |m, _| m.links[1].name = m.links[0].name.clone()),
         ("a file under a symbolic link", |m, _| {
             let under = m.symlinks[0].clone();
-            m.symlinks.insert(0, larder_store::Symlink { name: m.dirs[1].name.clone(), dir: m.dirs[1].parent, ..under });
+            m.symlinks
+                .insert(0, larder_store::Symlink { name: m.dirs[1].name.clone(), dir: m.dirs[1].parent, ..under });
         }),
         ("a parent that comes later", |m, _| m.dirs[1].parent = 3),
         ("a directory that is not there", |m, _| m.links.last_mut().unwrap().dir = 4_000_000_000),
@@ -422,7 +430,8 @@ fn a_lost_or_damaged_session_only_costs_time() {
     for harm in [fs::remove_file as fn(PathBuf) -> _, |path| fs::write(path, "x"), |path| fs::write(path, "")] {
         let world = World::new();
         world.restore("dest");
-        let sessions: Vec<PathBuf> = fs::read_dir(world.path("store/sessions")).unwrap().map(|e| e.unwrap().path()).collect();
+        let sessions: Vec<PathBuf> =
+            fs::read_dir(world.path("store/sessions")).unwrap().map(|e| e.unwrap().path()).collect();
         for session in sessions.into_iter().filter(|path| path.extension().is_none()) {
             harm(session).unwrap();
         }

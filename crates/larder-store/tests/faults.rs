@@ -13,7 +13,8 @@ use support::{Heard, bases};
 const EIO: i32 = 5;
 const EACCES: i32 = 13;
 const ENOSPC: i32 = 28;
-const FAULTS: [Fault; 4] = [Fault::Errno(EIO), Fault::Errno(ENOSPC), Fault::Errno(EACCES), Fault::ErrnoFromHere(ENOSPC)];
+const FAULTS: [Fault; 4] =
+    [Fault::Errno(EIO), Fault::Errno(ENOSPC), Fault::Errno(EACCES), Fault::ErrnoFromHere(ENOSPC)];
 const ALONE: &str = "LARDER_TEST_ALONE";
 
 /// Runs the test `name` in a process of its own.
@@ -23,7 +24,12 @@ fn alone(name: &str, scenario: Scenario) {
     }
     let exe = std::env::current_exe().unwrap();
     let done = Command::new(exe).args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
-    assert!(done.status.success(), "{}\n{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(
+        done.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr)
+    );
     eprint!("{}", String::from_utf8_lossy(&done.stderr));
 }
 
@@ -48,7 +54,10 @@ fn every_operation_fails(scenario: Scenario) {
                     continue;
                 };
                 hits += 1;
-                let what = format!("{scenario:?}, operation {nth} ({operation}), {fault:?}, ended {ended:?}, heard {}", heard.text());
+                let what = format!(
+                    "{scenario:?}, operation {nth} ({operation}), {fault:?}, ended {ended:?}, heard {}",
+                    heard.text()
+                );
                 world.check(Some(&ended), &what);
                 std::fs::remove_dir_all(&dir).unwrap();
             }

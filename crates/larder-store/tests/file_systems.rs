@@ -7,7 +7,9 @@ use larder_store::{LinkMode, Outcome, Snapshot, TreeKind};
 use std::fs;
 use std::path::Path;
 use support::disk::{Disk, run};
-use support::{ByName, Heard, assert_same, noise, open, place, put, restore_request, root, save_request, scan, small_tree};
+use support::{
+    ByName, Heard, assert_same, noise, open, place, put, restore_request, root, save_request, scan, small_tree,
+};
 
 /// Saves and restores a tree in every mode; what each mode is expected to be called in the result.
 fn every_mode(base: &Path, expected: &[(LinkMode, &str)]) {

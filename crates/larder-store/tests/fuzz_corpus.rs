@@ -1,7 +1,9 @@
 //! Replays the fuzz corpus: what once broke a reader must not break it again.
 #![expect(clippy::disallowed_methods, reason = "tests arrange their own files")]
 
-use larder_store::{Content, DirEntry, Header, Inode, Link, Manifest, RootSummary, Symlink, decode_manifests, encode, parse};
+use larder_store::{
+    Content, DirEntry, Header, Inode, Link, Manifest, RootSummary, Symlink, decode_manifests, encode, parse,
+};
 use std::fs;
 use std::path::PathBuf;
 

@@ -12,8 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use support::{
-    ByChance, Heard, Node, assert_same, at, fast, join, noise, open, restore, restore_request, save, save_opaque, save_request, scan,
-    stamp, without_specials,
+    ByChance, Heard, Node, assert_same, at, fast, join, noise, open, restore, restore_request, save, save_opaque,
+    save_request, scan, stamp, without_specials,
 };
 
 type Time = (i64, u32);
@@ -176,7 +176,12 @@ fn disturb(root: &Path, which: u16, how: u8) {
             // The hard-link group loses a member, with equal bytes and time.
             let bytes = fs::read(&path).unwrap();
             fs::remove_file(&path).unwrap();
-            support::put(&path, &bytes, meta.mode() & 0o7777, (meta.mtime(), u32::try_from(meta.mtime_nsec()).unwrap()));
+            support::put(
+                &path,
+                &bytes,
+                meta.mode() & 0o7777,
+                (meta.mtime(), u32::try_from(meta.mtime_nsec()).unwrap()),
+            );
         }
         12 if meta.is_file() => {
             let other = root.join(format!("joined-{which}"));
@@ -196,7 +201,14 @@ fn disturb(root: &Path, which: u16, how: u8) {
     }
 }
 
-fn check(entries: &[Entry], disturbances: &[(u16, u8)], chance: Option<u64>, mode: LinkMode, base: &Path, any_time: bool) {
+fn check(
+    entries: &[Entry],
+    disturbances: &[(u16, u8)],
+    chance: Option<u64>,
+    mode: LinkMode,
+    base: &Path,
+    any_time: bool,
+) {
     let by_chance = ByChance(chance.unwrap_or(0));
     let policy: &dyn Policy = if chance.is_some() { &by_chance } else { &Opaque };
     let (source, dest) = (base.join("source"), base.join("dest"));
@@ -212,7 +224,8 @@ fn check(entries: &[Entry], disturbances: &[(u16, u8)], chance: Option<u64>, mod
     }
     assert_same(&original, &without_specials(scan(&source)), "the source after the save");
 
-    let inodes: BTreeSet<&Vec<u8>> = original.values().filter_map(|n| if let Node::File { group, .. } = n { Some(group) } else { None }).collect();
+    let inodes: BTreeSet<&Vec<u8>> =
+        original.values().filter_map(|n| if let Node::File { group, .. } = n { Some(group) } else { None }).collect();
     let again = save(&store, &source, "again", policy).unwrap();
     assert_eq!((again.work.hashed, again.work.unchanged), (0, inodes.len() as u64), "{again:?}");
 
@@ -240,7 +253,11 @@ fn check(entries: &[Entry], disturbances: &[(u16, u8)], chance: Option<u64>, mod
 fn nothing_to_do(store: &larder_store::Store, dest: &Path, policy: &dyn Policy, mode: LinkMode) {
     let again = store.restore(&restore_request(dest, "k", policy, mode), &()).unwrap();
     let work = again.work;
-    assert_eq!((again.outcome, work.linked + work.reflinked + work.copied + work.hashed + work.removed), (Outcome::Hit, 0), "{work:?}");
+    assert_eq!(
+        (again.outcome, work.linked + work.reflinked + work.copied + work.hashed + work.removed),
+        (Outcome::Hit, 0),
+        "{work:?}"
+    );
 }
 
 fn compare_holes(source: &Path, dest: &Path, tree: &support::Scan) {
@@ -255,8 +272,14 @@ fn compare_holes(source: &Path, dest: &Path, tree: &support::Scan) {
 type Case = (Vec<Entry>, Vec<(u16, u8)>, Option<u64>, LinkMode);
 
 fn cases() -> impl Strategy<Value = Case> {
-    let modes = prop_oneof![Just(LinkMode::Auto), Just(LinkMode::Hardlink), Just(LinkMode::Copy), Just(LinkMode::Reflink)];
-    (entries(), proptest::collection::vec(any::<(u16, u8)>(), 0..12), proptest::option::weighted(0.7, any::<u64>()), modes)
+    let modes =
+        prop_oneof![Just(LinkMode::Auto), Just(LinkMode::Hardlink), Just(LinkMode::Copy), Just(LinkMode::Reflink)];
+    (
+        entries(),
+        proptest::collection::vec(any::<(u16, u8)>(), 0..12),
+        proptest::option::weighted(0.7, any::<u64>()),
+        modes,
+    )
 }
 
 proptest! {

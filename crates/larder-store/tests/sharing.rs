@@ -142,7 +142,9 @@ fn racing_saves_of_the_same_bytes_both_succeed() {
     std::thread::scope(|scope| {
         for n in 0..8 {
             let base = base.path();
-            scope.spawn(move || save(&open(&base.join("store")), &base.join(format!("src-{n}")), &format!("k{n}"), &ByName).unwrap());
+            scope.spawn(move || {
+                save(&open(&base.join("store")), &base.join(format!("src-{n}")), &format!("k{n}"), &ByName).unwrap()
+            });
         }
     });
     let store = open(&base.path().join("store"));

@@ -81,7 +81,11 @@ fn a_restore_to_a_full_disk_leaves_the_destination_alone() {
         assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
         assert_eq!(dest.exists().then(|| scan(dest)), before);
     }
-    assert_eq!(restore(&store, &over, "k0", &Opaque).unwrap().outcome, Outcome::Hit, "nothing has to be written for this");
+    assert_eq!(
+        restore(&store, &over, "k0", &Opaque).unwrap().outcome,
+        Outcome::Hit,
+        "nothing has to be written for this"
+    );
     for entry in fs::read_dir(disk.mount()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(!name.starts_with(".larder"), "{name} was left behind");
@@ -107,10 +111,8 @@ fn a_read_only_store_restores_and_lists_and_says_that_it_is() {
         assert_same(&scan(&src), &scan(&dest), "from a read-only store");
     }
     assert!(store.verify(&()).unwrap().is_clean());
-    let refused = [
-        save(&store, &src, "no", &ByName).map(drop),
-        store.remove(&store.snapshots().unwrap(), false, &()).map(drop),
-    ];
+    let refused =
+        [save(&store, &src, "no", &ByName).map(drop), store.remove(&store.snapshots().unwrap(), false, &()).map(drop)];
     for refused in refused {
         assert!(matches!(refused, Err(Error::ReadOnly { .. })), "{refused:?}");
     }

@@ -8,7 +8,11 @@ use std::process::Command;
 /// Runs a program; the error is its own words.
 pub(crate) fn run(program: &str, args: &[&str]) -> Result<(), String> {
     let done = Command::new(program).args(args).output().map_err(|e| format!("{program}: {e}"))?;
-    if done.status.success() { Ok(()) } else { Err(format!("{program}: {}", String::from_utf8_lossy(&done.stderr).trim())) }
+    if done.status.success() {
+        Ok(())
+    } else {
+        Err(format!("{program}: {}", String::from_utf8_lossy(&done.stderr).trim()))
+    }
 }
 
 /// A mounted file system in a file; unmounted when dropped.

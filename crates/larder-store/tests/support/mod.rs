@@ -5,8 +5,8 @@
 #![allow(dead_code, clippy::allow_attributes, reason = "each test target uses a part of it")]
 
 use larder_store::{
-    Events, Fallout, LinkMode, Opaque, Place, PlaceRoots, Policy, RestoreRequest, Restored, Result, Root, SaveRequest, Saved,
-    Store, Treatment,
+    Events, Fallout, LinkMode, Opaque, Place, PlaceRoots, Policy, RestoreRequest, Restored, Result, Root, SaveRequest,
+    Saved, Store, Treatment,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -64,7 +64,8 @@ impl Policy for ByChance {
     }
 
     fn fallout(&self, paths: &[Vec<u8>], damaged: &[bool]) -> Option<Fallout> {
-        let fallen: Vec<u8> = paths.iter().zip(damaged).filter(|(_, bad)| **bad).map(|(path, _)| self.group(path)).collect();
+        let fallen: Vec<u8> =
+            paths.iter().zip(damaged).filter(|(_, bad)| **bad).map(|(path, _)| self.group(path)).collect();
         let left_out = paths.iter().map(|path| fallen.contains(&self.group(path))).collect();
         Some(Fallout { left_out, names: fallen.iter().map(|group| format!("group {group}")).collect() })
     }
@@ -94,7 +95,8 @@ impl Policy for ByName {
         fn dir(path: &[u8]) -> Vec<u8> {
             path.iter().rposition(|byte| *byte == b'/').map_or(Vec::new(), |cut| path[..cut].to_vec())
         }
-        let fallen: Vec<Vec<u8>> = paths.iter().zip(damaged).filter(|(_, bad)| **bad).map(|(path, _)| dir(path)).collect();
+        let fallen: Vec<Vec<u8>> =
+            paths.iter().zip(damaged).filter(|(_, bad)| **bad).map(|(path, _)| dir(path)).collect();
         let left_out = paths.iter().map(|path| fallen.contains(&dir(path))).collect();
         Some(Fallout { left_out, names: fallen.iter().map(|dir| String::from_utf8_lossy(dir).into_owned()).collect() })
     }
@@ -120,7 +122,10 @@ pub(crate) fn scan(root: &Path) -> Scan {
     let mut pending: Vec<(PathBuf, Vec<u8>, Option<Rc<fs::File>>)> = vec![(root.to_path_buf(), Vec::new(), None)];
     while let Some((mut at, relative, mut anchor)) = pending.pop() {
         let here = if relative.is_empty() { fs::metadata(&at) } else { fs::symlink_metadata(&at) }.unwrap();
-        found.insert(relative.clone(), Node::Dir { mode: here.mode() & 0o7777, mtime: (here.mtime(), here.mtime_nsec()) });
+        found.insert(
+            relative.clone(),
+            Node::Dir { mode: here.mode() & 0o7777, mtime: (here.mtime(), here.mtime_nsec()) },
+        );
         if at.as_os_str().len() > 3000 {
             let open = Rc::new(fs::File::open(&at).unwrap());
             at = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd()));
@@ -168,7 +173,11 @@ pub(crate) fn assert_same(expected: &Scan, got: &Scan, what: &str) {
     let mut text = String::new();
     for (path, node) in expected {
         if got.get(path) != Some(node) {
-            text.push_str(&format!("{:?}:\n  wanted {node:?}\n  found  {:?}\n", String::from_utf8_lossy(path), got.get(path)));
+            text.push_str(&format!(
+                "{:?}:\n  wanted {node:?}\n  found  {:?}\n",
+                String::from_utf8_lossy(path),
+                got.get(path)
+            ));
         }
     }
     for path in got.keys().filter(|path| !expected.contains_key(*path)) {
@@ -237,7 +246,9 @@ pub(crate) fn small_tree(root: &Path, version: u64) {
     put(&root.join(format!("unit/only-{version}")), &noise(50 + version, 5000), 0o644, time(6));
     put(&root.join(format!("unit/fp/v-only-{version}")), b"for one version", 0o644, time(6));
     let other = 1 - version.min(1);
-    for path in ["unit/hard".to_owned(), "unit/sym".to_owned(), format!("unit/only-{other}"), format!("unit/fp/v-only-{other}")] {
+    for path in
+        ["unit/hard".to_owned(), "unit/sym".to_owned(), format!("unit/only-{other}"), format!("unit/fp/v-only-{other}")]
+    {
         match fs::remove_file(root.join(path)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => panic!("{e}"),
             _ => {}
@@ -276,7 +287,12 @@ pub(crate) fn save_request<'a>(path: &Path, key: &str, policy: &'a dyn Policy, l
     }
 }
 
-pub(crate) fn restore_request<'a>(path: &Path, key: &str, policy: &'a dyn Policy, link_mode: LinkMode) -> RestoreRequest<'a> {
+pub(crate) fn restore_request<'a>(
+    path: &Path,
+    key: &str,
+    policy: &'a dyn Policy,
+    link_mode: LinkMode,
+) -> RestoreRequest<'a> {
     RestoreRequest {
         place: place(),
         key: key.into(),

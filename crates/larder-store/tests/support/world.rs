@@ -147,7 +147,9 @@ impl World {
         let (store_path, dest) = (self.base.join("store"), self.base.join("dest"));
         if self.scenario.overwrites() {
             self.check_dest(ended, what);
-        } else if matches!(ended, Some(Ended::Missed | Ended::Failed(_))) && !matches!(self.scenario, Scenario::RestoreSpare) {
+        } else if matches!(ended, Some(Ended::Missed | Ended::Failed(_)))
+            && !matches!(self.scenario, Scenario::RestoreSpare)
+        {
             assert!(!dest.exists(), "{what}: the destination was left alone");
         }
         let store = open(&store_path);
@@ -180,7 +182,10 @@ impl World {
         assert_eq!(self.scenario.act(&self.base, &Heard::default()), Ended::Done, "{what}: again");
         match self.scenario {
             Scenario::SaveFirst | Scenario::SaveChanged => {
-                assert_eq!(restore(&store, &self.base.join("check-after"), "new", &ByName).unwrap().outcome, Outcome::Hit);
+                assert_eq!(
+                    restore(&store, &self.base.join("check-after"), "new", &ByName).unwrap().outcome,
+                    Outcome::Hit
+                );
                 assert_same(self.new.as_ref().unwrap(), &scan(&self.base.join("check-after")), &format!("{what}: new"));
             }
             Scenario::RestoreFresh | Scenario::RestoreExact | Scenario::RestoreSpare => {
@@ -206,7 +211,9 @@ impl World {
         let is_file = |node: Option<&Node>| matches!(node, Some(Node::File { .. }));
         let vouches = |path: &[u8]| path.rsplit(|byte| *byte == b'/').next().is_some_and(|name| name.starts_with(b"v"));
         let same = |x: Option<&Node>, y: Option<&Node>| match (x, y) {
-            (Some(Node::File { digest: x, mtime: t, .. }), Some(Node::File { digest: y, mtime: u, .. })) => x == y && t == u,
+            (Some(Node::File { digest: x, mtime: t, .. }), Some(Node::File { digest: y, mtime: u, .. })) => {
+                x == y && t == u
+            }
             (x, y) => !is_file(x) && !is_file(y),
         };
         let bytes = |x: Option<&Node>, y: Option<&Node>| match (x, y) {
@@ -217,14 +224,23 @@ impl World {
         for path in a.keys().chain(b.keys()).filter(|path| vouches(path) && !same(a.get(*path), b.get(*path))) {
             let name = String::from_utf8_lossy(path);
             if bytes(now.get(path), b.get(path)) {
-                let behind = others().filter(|other| b.contains_key(*other)).find(|other| !same(now.get(*other), b.get(*other)));
-                assert_eq!(behind.map(|p| String::from_utf8_lossy(p)), None, "{what}: {name} vouches for what is not there yet");
+                let behind =
+                    others().filter(|other| b.contains_key(*other)).find(|other| !same(now.get(*other), b.get(*other)));
+                assert_eq!(
+                    behind.map(|p| String::from_utf8_lossy(p)),
+                    None,
+                    "{what}: {name} vouches for what is not there yet"
+                );
             }
             // What only stood in A may be the user's own where nothing tells otherwise: then it stays.
             let stays = self.scenario == Scenario::RestoreOver && !b.contains_key(path);
             if bytes(now.get(path), a.get(path)) && !stays {
                 let ahead = others().find(|other| !same(now.get(*other), a.get(*other)));
-                assert_eq!(ahead.map(|p| String::from_utf8_lossy(p)), None, "{what}: {name} vouches for what is gone already");
+                assert_eq!(
+                    ahead.map(|p| String::from_utf8_lossy(p)),
+                    None,
+                    "{what}: {name} vouches for what is gone already"
+                );
             }
         }
     }
