@@ -13,14 +13,17 @@
 
 use crate::error::{Error, Result};
 use crate::events::{Events, Phase};
+use crate::join::range;
 use crate::link_mode::{Ladder, LinkMode};
-use crate::restore::plan::{Plan, Rules};
+use crate::manifest::Manifest;
 use crate::restore::{RestoreRequest, Restored, Root, Target, split_root};
 use crate::restore::{apply_fresh, nearest_existing};
 use crate::snapshot::Snapshot;
 use crate::store::{Staging, Store, TREES, chain};
-use larder_fs::{Dir, FsType, Volume, subvolume};
+use larder_fs::{Dir, FsType, Kind, Volume, subvolume};
+use rayon::prelude::*;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 const RECORD: &str = "inodes";
@@ -232,7 +235,7 @@ impl Store {
             }
             _ => path,
         };
-        let Some(prepared) = self.check_tree(path.clone(), snapshot, &request.roots, events)? else {
+        let Some(prepared) = self.check_tree(path.clone(), snapshot, events)? else {
             if kind != TreeKind::Spare {
                 larder_fs::remove_tree(&path)?;
             }
@@ -245,13 +248,7 @@ impl Store {
     }
 
     /// Compares a prepared tree with the manifests and its record of inode numbers.
-    fn check_tree(
-        &self,
-        path: PathBuf,
-        snapshot: &Snapshot,
-        roots: &[Root<'_>],
-        events: &dyn Events,
-    ) -> Result<Option<Prepared>> {
+    fn check_tree(&self, path: PathBuf, snapshot: &Snapshot, events: &dyn Events) -> Result<Option<Prepared>> {
         events.phase(Phase::Check, 0);
         let Some(bytes) = larder_fs::read_optional(&path.join(RECORD))? else { return Ok(None) };
         let Some((digest, body)) = bytes.split_first_chunk::<32>() else { return Ok(None) };
@@ -262,11 +259,9 @@ impl Store {
         if inodes.len() != snapshot.roots.len() {
             return Ok(None);
         }
-        for (index, ((manifest, root), record)) in snapshot.roots.iter().zip(roots).zip(&inodes).enumerate() {
+        for (index, (manifest, record)) in snapshot.roots.iter().zip(&inodes).enumerate() {
             let Some(dir) = Dir::open_optional(&path.join(index.to_string()))? else { return Ok(None) };
-            let tree = larder_fs::walk(&dir)?;
-            let plan = Plan::new(manifest, &tree, root.policy, Rules { exact: true, before: None, omitted: &[] });
-            if !plan.is_empty() || plan.inodes != *record {
+            if !is_untouched(&dir, manifest, record)? {
                 tracing::debug!(path = %path.display(), "a prepared tree differs from its snapshot");
                 return Ok(None);
             }
@@ -335,5 +330,49 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether the tree below `root` is still the one that was prepared. Nothing is listed: a directory that got or
+/// lost an entry has another time.
+fn is_untouched(root: &Dir, manifest: &Manifest, record: &[u64]) -> Result<bool> {
+    if record.len() != manifest.inodes.len() {
+        return Ok(false);
+    }
+    let paths = manifest.dir_paths();
+    let check = |index: usize| -> Result<bool> {
+        let entry = &manifest.dirs[index];
+        let dir = match root.open_beneath(OsStr::from_bytes(&paths[index])) {
+            Ok(dir) => dir,
+            Err(e) if e.is_not_found() => return Ok(false),
+            Err(e) => return Err(e.into()),
+        };
+        let meta = dir.stat_self()?;
+        if (meta.mode, meta.mtime) != (entry.mode, entry.mtime) {
+            return Ok(false);
+        }
+        let here = u32::try_from(index).expect("directories are counted in 32 bits");
+        for link in &manifest.links[range(&manifest.links, here, |link| link.dir)] {
+            let inode = &manifest.inodes[link.inode as usize];
+            let Some(meta) = dir.stat_optional(link.os_name())? else { return Ok(false) };
+            let same = meta.kind == Kind::File
+                && meta.ino == record[link.inode as usize]
+                && (meta.size, meta.mtime, meta.mode) == (inode.size, inode.mtime, inode.mode);
+            if !same {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    // The error of a difference is `None`: the first one ends the search.
+    let differs = (0..manifest.dirs.len()).into_par_iter().with_min_len(16).try_for_each(|index| match check(index) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(None),
+        Err(e) => Err(Some(e)),
+    });
+    match differs {
+        Ok(()) => Ok(true),
+        Err(None) => Ok(false),
+        Err(Some(e)) => Err(e),
     }
 }
