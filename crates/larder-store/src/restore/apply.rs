@@ -395,8 +395,13 @@ fn temp_name(index: u32) -> OsString {
 /// Cuts a private file to nothing, which frees no inode; a shared one loses this name.
 fn invalidate(dir: &Dir, name: &OsStr) -> Result<()> {
     match dir.stat_optional(name)? {
-        Some(meta) if meta.kind == larder_fs::Kind::File && meta.nlink == 1 && meta.mode & 0o200 != 0 => {
-            drop(dir.truncate_file(name)?);
+        Some(meta)
+            if meta.kind == larder_fs::Kind::File
+                && meta.nlink == 1
+                && meta.mode & 0o200 != 0
+                // Another owner's file, or one that is being executed, cannot be written but it can go.
+                && dir.truncate_file(name).is_ok() =>
+        {
             Ok(())
         }
         Some(_) => Ok(dir.remove_all(name)?),
