@@ -1,0 +1,170 @@
+//! What changes for users who are not root: modes bind them, and other people's files are not theirs.
+//!
+//! Root runs these tests as another user; other users run them as themselves, where that is enough.
+#![expect(clippy::disallowed_methods, reason = "tests arrange their own files")]
+
+mod support;
+
+use larder_store::{Error, LinkMode, Opaque, Outcome, Snapshot, TreeKind};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use support::{
+    ByName, Heard, assert_same, fast, open, place, put, restore, restore_request, root, save, scan, skip, small_tree,
+    stamp,
+};
+
+const CHILD: &str = "LARDER_TEST_UNPRIVILEGED";
+/// The user and group `nobody`, by number: no other account is everywhere.
+const NOBODY: u32 = 65534;
+
+/// Runs the test `name` again as nobody, in a directory that is theirs, after `arrange` prepared it as root.
+/// As nobody, returns the directory.
+fn as_nobody(name: &str, arrange: impl Fn(&Path)) -> Option<PathBuf> {
+    if let Some(dir) = std::env::var_os(CHILD) {
+        return Some(dir.into());
+    }
+    if larder_fs::process::effective_uid() != 0 {
+        skip(name, "only root can become another user");
+        return None;
+    }
+    let base = fast();
+    fs::set_permissions(base.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let dir = base.path().join("theirs");
+    fs::create_dir(&dir).unwrap();
+    arrange(base.path());
+    chown(&dir, Some(NOBODY), Some(NOBODY)).unwrap();
+    // Where the executable was built may be closed to others.
+    let exe = base.path().join("test");
+    // Not by this process: another thread's child could hold the copy open for writing while it is run.
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&exe).status().unwrap();
+    assert!(copied.success());
+    let mut command = Command::new(&exe);
+    command
+        .args(["--exact", name, "--nocapture"])
+        .env(CHILD, &dir)
+        .env("TMPDIR", &dir)
+        .current_dir("/")
+        .uid(NOBODY)
+        .gid(NOBODY);
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    None
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Directories that their owner may not write, at the root and below, and files that nobody may write.
+fn read_only_tree(path: &Path, version: u64) {
+    small_tree(path, version);
+    let time = (1_600_000_000 + i64::try_from(version).unwrap(), 1);
+    put(&path.join("lib/locked"), format!("version {version}").as_bytes(), 0o444, time);
+    for dir in ["unit/fp", "unit", "lib", ""] {
+        let dir = if dir.is_empty() { path.to_path_buf() } else { path.join(dir) };
+        stamp(&dir, (1_650_000_000 + i64::try_from(version).unwrap(), 5));
+        chmod(&dir, 0o555);
+    }
+}
+
+#[test]
+fn read_only_directories_are_restored_changed_and_removed() {
+    let Some(dir) = as_nobody("read_only_directories_are_restored_changed_and_removed", |_| {}) else { return };
+    let (store, dest) = (open(&dir.join("store")), dir.join("dest"));
+    let mut trees = Vec::new();
+    for version in [0, 1] {
+        let src = dir.join(format!("src-{version}"));
+        read_only_tree(&src, version);
+        save(&store, &src, &format!("k{version}"), &ByName).unwrap();
+        trees.push(scan(&src));
+    }
+    // Absent, then over the other version, both ways, exactly.
+    for version in [0, 1, 0, 1] {
+        let restored = restore(&store, &dest, &format!("k{version}"), &ByName).unwrap();
+        assert_eq!(restored.outcome, Outcome::Hit);
+        assert_same(&trees[version], &scan(&dest), "over a read-only tree");
+    }
+    // Read-only directories that the snapshot does not have go too.
+    chmod(&dest, 0o755);
+    fs::create_dir_all(dest.join("extra/deep")).unwrap();
+    fs::write(dest.join("extra/deep/file"), "x").unwrap();
+    chmod(&dest.join("extra/deep"), 0o555);
+    chmod(&dest.join("extra"), 0o555);
+    chmod(&dest, 0o555);
+    restore(&store, &dest, "k1", &ByName).unwrap();
+    assert_same(&trees[1], &scan(&dest), "without the extras");
+    // By a spare, whose root has to be renamed although it is read-only.
+    let snapshot = Snapshot::load(&store.find_exact(&place(), "k0").unwrap()[0].path).unwrap();
+    let spare = dir.join("spare");
+    store.prepare(&snapshot, TreeKind::Spare, &[root(&spare, &ByName)], LinkMode::Auto, &()).unwrap();
+    let restored = restore(&store, &spare, "k0", &ByName).unwrap();
+    assert!(restored.link_modes.contains_key("spare"), "{restored:?}");
+    assert_same(&trees[0], &scan(&spare), "by a spare");
+    store.remove(&store.snapshots().unwrap(), false, &()).unwrap();
+}
+
+#[test]
+fn a_store_of_another_user_restores() {
+    let arrange = |base: &Path| {
+        let store = open(&base.join("store"));
+        small_tree(&base.join("src"), 0);
+        chmod(&base.join("src/unit/plain-same"), 0o640);
+        save(&store, &base.join("src"), "k", &ByName).unwrap();
+        // The comparison below has to read it; the store has its mode already.
+        chown(base.join("src/unit/plain-same"), None, Some(NOBODY)).unwrap();
+    };
+    let Some(dir) = as_nobody("a_store_of_another_user_restores", arrange) else { return };
+    let base = dir.parent().unwrap();
+    let store = open(&base.join("store"));
+    assert!(store.is_read_only());
+    let mut expected = scan(&base.join("src"));
+    for name in ["dest", "dest"] {
+        let heard = Heard::default();
+        let restored = store.restore(&restore_request(&dir.join(name), "k", &ByName, LinkMode::Auto), &heard);
+        let restored = restored.unwrap();
+        assert_eq!(restored.outcome, Outcome::Hit, "{}", heard.text());
+        let mut got = scan(&dir.join(name));
+        for tree in [&mut expected, &mut got] {
+            tree.retain(|path, _| !path.is_empty());
+        }
+        assert_same(&expected, &got, "from another user's store");
+    }
+    assert!(store.verify(&()).unwrap().is_clean());
+    let refused = save(&store, &dir.join("dest"), "no", &ByName);
+    assert!(matches!(refused, Err(Error::ReadOnly { .. })), "{refused:?}");
+}
+
+#[test]
+fn files_of_another_owner_in_the_destination_are_replaced() {
+    let arrange = |base: &Path| {
+        small_tree(&base.join("theirs/dest"), 1);
+        for dir in ["", "unit", "unit/fp", "lib", "empty"] {
+            let path = base.join("theirs/dest").join(dir);
+            chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        chmod(&base.join("theirs/dest/unit/w-dep"), 0o666);
+        // The right bytes, but the mode is not theirs to change.
+        chmod(&base.join("theirs/dest/unit/plain-same"), 0o644);
+    };
+    let Some(dir) = as_nobody("files_of_another_owner_in_the_destination_are_replaced", arrange) else { return };
+    let store = open(&dir.join("store"));
+    small_tree(&dir.join("src"), 0);
+    chmod(&dir.join("src/unit/fp/w-same"), 0o600);
+    save(&store, &dir.join("src"), "k", &ByName).unwrap();
+    restore(&store, &dir.join("dest"), "k", &ByName).unwrap();
+    assert_same(&scan(&dir.join("src")), &scan(&dir.join("dest")), "over root's files");
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_that_names_it() {
+    let Some(dir) = as_nobody("what_cannot_be_read_is_an_error_that_names_it", |_| {}) else { return };
+    let (store, src) = (open(&dir.join("store")), dir.join("src"));
+    small_tree(&src, 0);
+    chmod(&src.join("unit/plain-same"), 0o000);
+    let refused = save(&store, &src, "k", &Opaque).unwrap_err();
+    assert!(refused.to_string().contains("plain-same"), "{refused}");
+    assert!(store.find_exact(&place(), "k").unwrap().is_empty());
+}
