@@ -23,6 +23,11 @@ const NOBODY: u32 = 65534;
 /// Runs the test `name` again as nobody, in a directory that is theirs, after `arrange` prepared it as root.
 /// As nobody, returns the directory.
 fn as_nobody(name: &str, arrange: impl Fn(&Path)) -> Option<PathBuf> {
+    as_nobody_by(&[], name, arrange)
+}
+
+/// The same, through a program that runs what follows its arguments.
+fn as_nobody_by(program: &[&str], name: &str, arrange: impl Fn(&Path)) -> Option<PathBuf> {
     if let Some(dir) = std::env::var_os(CHILD) {
         return Some(dir.into());
     }
@@ -41,7 +46,14 @@ fn as_nobody(name: &str, arrange: impl Fn(&Path)) -> Option<PathBuf> {
     // Not by this process: another thread's child could hold the copy open for writing while it is run.
     let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&exe).status().unwrap();
     assert!(copied.success());
-    let mut command = Command::new(&exe);
+    let mut command = match program {
+        [] => Command::new(&exe),
+        [program, args @ ..] => {
+            let mut command = Command::new(program);
+            command.args(args).arg(&exe);
+            command
+        }
+    };
     command
         .args(["--exact", name, "--nocapture"])
         .env(CHILD, &dir)
@@ -167,4 +179,35 @@ fn what_cannot_be_read_is_an_error_that_names_it() {
     let refused = save(&store, &src, "k", &Opaque).unwrap_err();
     assert!(refused.to_string().contains("plain-same"), "{refused}");
     assert!(store.find_exact(&place(), "k").unwrap().is_empty());
+}
+
+/// Programs that refuse user namespaces, as some containers do, are no fault of larder.
+fn may_make_namespaces() -> bool {
+    let done = Command::new("unshare").args(["-Urm", "true"]).uid(NOBODY).gid(NOBODY).current_dir("/").output();
+    done.is_ok_and(|done| done.status.success())
+}
+
+#[test]
+fn an_overlay_in_a_user_namespace() {
+    const NAME: &str = "an_overlay_in_a_user_namespace";
+    if std::env::var_os(CHILD).is_none() && larder_fs::process::effective_uid() == 0 && !may_make_namespaces() {
+        return skip(NAME, "users may not make namespaces here");
+    }
+    let Some(dir) = as_nobody_by(&["unshare", "-Urm"], NAME, |_| {}) else { return };
+    let (store, src, dest) = (open(&dir.join("store")), dir.join("src"), dir.join("dest"));
+    small_tree(&src, 0);
+    save(&store, &src, "k", &ByName).unwrap();
+    let overlay = restore_request(&dest, "k", &ByName, LinkMode::Overlay);
+    let restored = store.restore(&overlay, &()).unwrap();
+    assert!(restored.link_modes.contains_key("overlay"), "{restored:?}");
+    assert_same(&scan(&src), &scan(&dest), "through the overlay");
+    fs::remove_file(dest.join("unit/plain-same")).unwrap();
+    fs::remove_dir(dest.join("empty")).unwrap();
+    fs::write(dest.join("unit/w-dep"), "changed").unwrap();
+    let changed = scan(&dest);
+    save(&store, &dest, "changed", &ByName).unwrap();
+    assert_eq!(restore(&store, &dir.join("other"), "changed", &ByName).unwrap().outcome, Outcome::Hit);
+    assert_same(&changed, &scan(&dir.join("other")), "saved from the overlay");
+    store.restore(&restore_request(&dest, "k", &ByName, LinkMode::Copy), &()).unwrap();
+    assert_same(&scan(&src), &scan(&dest), "after the overlay");
 }
