@@ -190,7 +190,8 @@ impl Staging {
     /// died left there under the prefix is removed.
     pub(crate) fn beside(parent: Dir, prefix: &str) -> Result<Self> {
         for entry in parent.entries()? {
-            if entry.name.as_encoded_bytes().starts_with(prefix.as_bytes()) {
+            // A file of that name is another restore's, on its way into the directory that this root lies in.
+            if entry.is_dir != Some(false) && entry.name.as_encoded_bytes().starts_with(prefix.as_bytes()) {
                 sweep_one(&parent, &entry.name)?;
             }
         }

@@ -167,6 +167,7 @@ impl Store {
                 Ok(Err(why)) => {
                     restored.why_not.entry(kind.mode().name().to_owned()).or_insert(why);
                 }
+                Err(e @ Error::HalfRestored { .. }) => return Err(e),
                 Err(e) => {
                     // The ladder goes on; what was asked for by name deserves a word.
                     if request.link_mode != LinkMode::Auto {
@@ -242,7 +243,12 @@ impl Store {
             return Ok(Err("the prepared tree had been changed and was thrown away".into()));
         };
         for (index, root) in request.roots.iter().enumerate() {
-            self.put_in_place(kind, &prepared.path.join(index.to_string()), &root.path, &staging)?;
+            let placed = self.put_in_place(kind, &prepared.path.join(index.to_string()), &root.path, &staging);
+            // Only the first may give way to another mode: later ones leave roots that were changed already.
+            placed.map_err(|e| match index {
+                0 => e,
+                _ => Error::HalfRestored { path: root.path.clone(), source: Box::new(e) },
+            })?;
         }
         Ok(Ok(prepared.inodes))
     }

@@ -290,7 +290,7 @@ impl Store {
                 Target::Over { dir, .. } => apply.run(dir).map_err(half)?,
                 Target::Fresh { exists } => match self.build_aside(&apply, &root.path, *exists, &beside) {
                     // The first directory is as it was; later ones no longer fit to those before.
-                    Err(e) if index > 0 => return Err(half(e)),
+                    Err(e) if index > 0 && !matches!(e, Error::HalfRestored { .. }) => return Err(half(e)),
                     other => other?,
                 },
             };
@@ -431,7 +431,8 @@ impl Store {
         let parent_dir = Dir::open(parent)?;
         if exists && larder_fs::mount::is_mount_point(path)? {
             // A mount point cannot be renamed over.
-            return apply.run(&Dir::open(path)?);
+            let half = |e: Error| Error::HalfRestored { path: path.to_path_buf(), source: Box::new(e) };
+            return apply.run(&Dir::open(path)?).map_err(half);
         }
         // The store's own staging is swept by the next start, one beside the root by the next restore there.
         let in_store = !self.is_read_only() && Volume::of(&self.root)?.can_rename_to(&Volume::of(beside)?);
