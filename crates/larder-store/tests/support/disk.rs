@@ -61,8 +61,8 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // The loop device goes with its mount.
-        if let Err(e) = run("umount", &[self.mount().to_str().unwrap()]) {
+        // With whatever a test that failed left mounted in it; the loop device goes with its mount.
+        if let Err(e) = run("umount", &["-R", self.mount().to_str().unwrap()]) {
             eprintln!("{} stays mounted: {e}", self.mount().display());
         }
     }
