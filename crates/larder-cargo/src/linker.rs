@@ -126,6 +126,17 @@ impl Rustc {
         let version = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
         Some(Self { text: text.to_owned(), host: line("host")?.trim().to_owned(), version })
     }
+
+    /// The compiler that a target directory was built with, from the `.rustc_info.json` in it, which is cargo's
+    /// note of what `rustc -vV` said; `None` if it notes none, or several. That is the one to judge a linker by: what
+    /// another compiler builds there gets other names, and overwrites nothing.
+    pub fn of_target(info: &[u8]) -> Option<Self> {
+        let info: serde_json::Value = serde_json::from_slice(info).ok()?;
+        let said = info.get("outputs")?.as_object()?.values().filter_map(|output| output.get("stdout")?.as_str());
+        let mut noted = said.filter_map(Self::parse);
+        let first = noted.next()?;
+        noted.all(|other| other == first).then_some(first)
+    }
 }
 
 /// All that is asked before the linker is judged.

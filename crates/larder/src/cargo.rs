@@ -98,6 +98,7 @@ fn linker(dir: &Path, command: &[OsString], config: &Config, rustc: &Rustc) -> L
 pub(crate) struct TargetPolicy {
     /// The linker is asked for only when executables have to be judged.
     linker: OnceLock<bool>,
+    root: PathBuf,
     dir: PathBuf,
     command: Vec<OsString>,
 }
@@ -106,20 +107,23 @@ impl TargetPolicy {
     /// For a directory of a known project.
     pub(crate) fn of(project: &Project) -> Self {
         let dir = project.workspace.root.clone();
-        Self { linker: OnceLock::from(project.linker.replaces()), dir, command: Vec::new() }
+        let root = project.workspace.target_dir.clone();
+        Self { linker: OnceLock::from(project.linker.replaces()), root, dir, command: Vec::new() }
     }
 
     /// For any directory; `command` is what will be run there.
     pub(crate) fn guess(root: &Path, command: &[OsString]) -> Self {
         let dir = root.parent().unwrap_or(root).to_path_buf();
-        Self { linker: OnceLock::new(), dir, command: command.to_vec() }
+        Self { linker: OnceLock::new(), root: root.to_path_buf(), dir, command: command.to_vec() }
     }
 
     fn linker_replaces(&self) -> bool {
         *self.linker.get_or_init(|| {
             let dir = existing(&self.dir);
             let config = Config::load(dir, &self.command, &host::env, &host::read);
-            match rustc(dir) {
+            // Asking the compiler takes longer than many a restore: what cargo noted is as good.
+            let noted = host::read(&self.root.join(".rustc_info.json")).and_then(|info| Rustc::of_target(&info));
+            match noted.map_or_else(|| rustc(dir), Ok) {
                 Ok(rustc) => {
                     let linker = linker(dir, &self.command, &config, &rustc);
                     if !linker.replaces() {

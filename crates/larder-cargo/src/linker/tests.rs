@@ -148,3 +148,20 @@ fn named_linkers() {
     check(&Case { env: &[("RUSTC_WRAPPER", "/opt/own.sh")], ..PLAIN }, false, "unknown");
     check(&Case { config: "[", ..PLAIN }, false, "unknown");
 }
+
+#[test]
+fn the_compiler_of_a_target_directory_is_the_one_that_cargo_noted() {
+    let said = |release: &str| {
+        format!(r#"{{"success":true,"stdout":"rustc {release}\nhost: x86_64-unknown-linux-gnu\nrelease: {release}\n"}}"#)
+    };
+    let other = r#"{"success":true,"stdout":"___\nlib___.rlib\n"}"#;
+    let info = |outputs: &[String]| {
+        let named = outputs.iter().enumerate().map(|(at, output)| format!(r#""{at}":{output}"#)).collect::<Vec<_>>();
+        format!(r#"{{"rustc_fingerprint":1,"outputs":{{{}}}}}"#, named.join(",")).into_bytes()
+    };
+    let noted = Rustc::of_target(&info(&[said("1.95.0"), other.to_owned()])).expect("one compiler is noted");
+    assert_eq!((noted.host.as_str(), noted.version), ("x86_64-unknown-linux-gnu", (1, 95)));
+    assert_eq!(Rustc::of_target(&info(&[said("1.95.0"), said("1.80.0")])), None);
+    assert_eq!(Rustc::of_target(&info(&[other.to_owned()])), None);
+    assert_eq!(Rustc::of_target(b"not json"), None);
+}

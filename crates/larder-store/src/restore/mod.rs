@@ -315,11 +315,11 @@ impl Store {
             Target::Over { tree, .. } => tree,
             Target::Fresh { .. } => &empty,
         };
-        let before = match target {
+        let before = || match target {
             Target::Over { .. } => self.session_manifest(&root.path),
             Target::Fresh { .. } => None,
         };
-        let rules = |omitted| Rules { exact, before: before.as_ref().map(|(m, s)| (m, s)), omitted };
+        let rules = |omitted| Rules { exact, before: &before, omitted };
         let mut planned = Planned { plan: Plan::new(manifest, tree, root.policy, rules(&[])), ..Planned::default() };
         let wanted: HashSet<u32> = planned.plan.wanted().map(|link| manifest.links[link as usize].inode).collect();
         let bad = self.check_blobs(manifest, &wanted, &mut planned, events)?;

@@ -55,12 +55,13 @@ pub(crate) struct Plan {
 }
 
 /// What a restore may do beyond adding and changing what the snapshot names.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Rules<'a> {
     /// Remove everything that the snapshot does not name.
     pub(crate) exact: bool,
-    /// What larder made there before: the earlier manifest and its session.
-    pub(crate) before: Option<(&'a Manifest, &'a Session)>,
+    /// Finds what larder made there before, the earlier manifest and its session; asked only when there is
+    /// something that could be removed.
+    pub(crate) before: &'a dyn Fn() -> Option<(Manifest, Session)>,
     /// Links of the manifest that are left out.
     pub(crate) omitted: &'a [bool],
 }
@@ -203,7 +204,13 @@ impl Plan {
             in_the_way[index] =
                 in_the_way[dir.parent as usize] || (join.tree_to_dir[index].is_none() && wanted(dir.parent, &dir.name));
         }
-        let before = rules.before.map(|(manifest, session)| (manifest, session, Join::new(manifest, tree)));
+        let before = match rules.exact {
+            true => None,
+            false => (rules.before)().map(|(manifest, session)| {
+                let join = Join::new(&manifest, tree);
+                (manifest, session, join)
+            }),
+        };
         let mut treatments: Option<Vec<Treatment>> = None;
         for (index, file) in tree.files.iter().enumerate() {
             // Most files stay, so most restores never ask.
