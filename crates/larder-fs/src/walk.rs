@@ -3,7 +3,7 @@
 //! The walk goes level by level. The directories of one level are listed in parallel, and the result
 //! is in a fixed order: parents before children, names sorted within a directory.
 
-use crate::dir::{Dir, join_relative};
+use crate::dir::{Dir, Entry, join_relative};
 use crate::error::{Error, Result};
 use crate::meta::{Kind, Meta};
 use rayon::prelude::*;
@@ -114,6 +114,29 @@ pub fn walk(root: &Dir) -> Result<Tree> {
     Ok(tree)
 }
 
+/// Fewer stats than this are not worth a thread's attention.
+const STATS_AT_ONCE: usize = 128;
+
+struct Examined {
+    name: OsString,
+    meta: Meta,
+    target: Vec<u8>,
+}
+
+/// Examines one entry, or `None` when it is gone.
+fn examine(dir: &Dir, entry: Entry) -> Result<Option<Examined>> {
+    let Some(meta) = dir.stat_optional(&entry.name)? else { return Ok(None) };
+    let target = match meta.kind {
+        Kind::Symlink => match dir.read_link(&entry.name) {
+            Ok(target) => target,
+            Err(e) if e.is_not_found() => return Ok(None),
+            Err(e) => return Err(e),
+        },
+        _ => Vec::new(),
+    };
+    Ok(Some(Examined { name: entry.name, meta, target }))
+}
+
 /// Lists one directory, or `None` when it is gone.
 fn list(root: &Dir, relative: &OsStr, index: u32) -> Result<Option<Listed>> {
     let dir = match root.open_beneath(relative) {
@@ -123,21 +146,15 @@ fn list(root: &Dir, relative: &OsStr, index: u32) -> Result<Option<Listed>> {
     };
     let mut entries = dir.entries()?;
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    // One large directory must not keep one thread busy while the others wait.
+    let examined: Vec<Option<Examined>> =
+        entries.into_par_iter().with_min_len(STATS_AT_ONCE).map(|entry| examine(&dir, entry)).collect::<Result<_>>()?;
     let mut listed = Listed { dirs: vec![], files: vec![], symlinks: vec![], specials: vec![] };
-    for entry in entries {
-        let Some(meta) = dir.stat_optional(&entry.name)? else { continue };
-        let name = entry.name;
+    for Examined { name, meta, target } in examined.into_iter().flatten() {
         match meta.kind {
             Kind::Dir => listed.dirs.push((name, meta)),
             Kind::File => listed.files.push(FileNode { dir: index, name, meta }),
-            Kind::Symlink => {
-                let target = match dir.read_link(&name) {
-                    Ok(target) => target,
-                    Err(e) if e.is_not_found() => continue,
-                    Err(e) => return Err(e),
-                };
-                listed.symlinks.push(SymlinkNode { dir: index, name, meta, target });
-            }
+            Kind::Symlink => listed.symlinks.push(SymlinkNode { dir: index, name, meta, target }),
             kind => listed.specials.push(SpecialNode { dir: index, name, kind }),
         }
     }

@@ -152,7 +152,9 @@ fn named_linkers() {
 #[test]
 fn the_compiler_of_a_target_directory_is_the_one_that_cargo_noted() {
     let said = |release: &str| {
-        format!(r#"{{"success":true,"stdout":"rustc {release}\nhost: x86_64-unknown-linux-gnu\nrelease: {release}\n"}}"#)
+        format!(
+            r#"{{"success":true,"stdout":"rustc {release}\nhost: x86_64-unknown-linux-gnu\nrelease: {release}\n"}}"#
+        )
     };
     let other = r#"{"success":true,"stdout":"___\nlib___.rlib\n"}"#;
     let info = |outputs: &[String]| {
