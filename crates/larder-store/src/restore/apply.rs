@@ -231,9 +231,9 @@ impl Work<'_> {
             Some(id) => {
                 let blob = self.apply.store.root.open_file(&id.path())?;
                 larder_fs::copy_contents(&blob, &file, false, None, &dir.join(name))?;
+                self.apply.ladder.count(Moved::Copied);
             }
         }
-        self.apply.ladder.count(Moved::Copied);
         self.finish(&file, dir, name, inode)
     }
 
