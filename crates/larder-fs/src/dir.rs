@@ -208,11 +208,19 @@ impl Dir {
         new_dir.set_mode(new_name, mode)
     }
 
-    /// Exchanges two entries in one step.
-    pub fn exchange(&self, name: &OsStr, other_dir: &Dir, other: &OsStr) -> Result<()> {
-        self.run("exchange", name, || {
-            rustix::fs::renameat_with(&self.fd, name, &other_dir.fd, other, RenameFlags::EXCHANGE)
-        })
+    /// Puts `temp` in the place of the file `name`, in one step, and removes what stood there.
+    ///
+    /// An exchange, since ext4 writes the bytes of a file out at once when it is renamed over another
+    /// (`auto_da_alloc`), which takes milliseconds for each.
+    pub fn replace(&self, temp: &OsStr, name: &OsStr) -> Result<()> {
+        let exchanged = self
+            .run("replace", name, || rustix::fs::renameat_with(&self.fd, temp, &self.fd, name, RenameFlags::EXCHANGE));
+        match exchanged {
+            Ok(()) => self.remove_file(temp),
+            // Not every file system can, and `name` may have vanished.
+            Err(e) if e.is(Errno::INVAL) || e.is(Errno::NOSYS) || e.is_not_found() => self.rename(temp, self, name),
+            Err(e) => Err(e),
+        }
     }
 
     /// Removes the file or link `name`.
@@ -307,9 +315,16 @@ impl Dir {
         .map(File::from)
     }
 
-    /// Opens the existing file `name` and cuts it to length zero, keeping its inode.
-    pub fn truncate_file(&self, name: &OsStr) -> Result<File> {
+    /// Cuts the existing file `name` to length zero, keeping its inode.
+    pub fn truncate_file(&self, name: &OsStr) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.run("cut", name, || rustix::fs::openat(&self.fd, name, flags, Mode::empty())).map(drop)
+    }
+
+    /// Opens the existing file `name` to write over its bytes. It is not cut first: what is written to a file
+    /// after that ext4 writes out at once when it is closed (`auto_da_alloc`).
+    pub fn open_to_rewrite(&self, name: &OsStr) -> Result<File> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         self.run("rewrite", name, || rustix::fs::openat(&self.fd, name, flags, Mode::empty())).map(File::from)
     }
 

@@ -143,6 +143,12 @@ pub fn set_up_file(mut file: &fs::File, bytes: &[u8], path: &Path) -> Result<()>
     file.write_all(bytes).map_err(|e| Error::new("write", path, e))
 }
 
+/// Sets the length of an open file.
+pub fn set_length(file: &fs::File, length: u64, path: &Path) -> Result<()> {
+    fault::check("cut").map_err(|e| Error::new("cut", path, e))?;
+    file.set_len(length).map_err(|e| Error::new("cut", path, e))
+}
+
 /// Gives an open file its final permission bits and modification time; returns its stat before that.
 pub fn finish_file(file: &fs::File, mode: u32, mtime: Timestamp, path: &Path) -> Result<Meta> {
     let fail = |e: std::io::Error| Error::new("stamp", path, e);

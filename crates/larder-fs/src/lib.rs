@@ -26,7 +26,7 @@ pub use dir::{Dir, Entry};
 pub use error::{Error, Result};
 pub use file::{
     canonicalize, create_parents, exists, file_meta, finish_file, metadata, read, read_optional, read_up_to,
-    remove_tree, resolve, resolve_fully, set_up_file, sync_file, write_new,
+    remove_tree, resolve, resolve_fully, set_length, set_up_file, sync_file, write_new,
 };
 pub use lock::{Lock, LockKind};
 pub use meta::{Kind, Meta, Timestamp};

@@ -2,7 +2,7 @@
 //! what did not change.
 //!
 //! ```text
-//! sessions/ROOT          one file a directory, named by a digest of its path; replaced by rename
+//! sessions/ROOT          one file a directory, named by a digest of its path
 //! sessions/ROOT.lock     held by whoever restores to or saves from that directory
 //! sessions/ROOT.overlay/ upper and work directory of an overlay mounted there
 //! ```
@@ -130,7 +130,13 @@ impl Store {
         let staged: OsString = format!("session-{:08x}", fastrand::u32(..)).into();
         larder_fs::write_new(&staging.dir, &staged, &[blake3::hash(&body).as_bytes(), &body], false)?;
         let sessions = self.room(SESSIONS)?;
-        Ok(staging.dir.rename(&staged, &sessions, OsStr::new(&name_of(root)))?)
+        let name = name_of(root);
+        // Renaming over the old record would make ext4 write the new one out at once. Only the record of a mount
+        // must never be missing.
+        if session.overlay.is_none() {
+            sessions.remove_all(OsStr::new(&name))?;
+        }
+        Ok(staging.dir.rename(&staged, &sessions, OsStr::new(&name))?)
     }
 
     /// Forgets the session of `root`, before its directory is changed.

@@ -9,7 +9,7 @@ use crate::blob::BlobId;
 use crate::error::{Error, Result};
 use crate::events::{Events, Phase};
 use crate::link_mode::{Ladder, Moved};
-use crate::manifest::{Content, Inode, Link, Manifest};
+use crate::manifest::{Content, Inode, Manifest};
 use crate::store::Store;
 use larder_fs::{Dir, Meta, finish_file, set_up_file};
 use rayon::prelude::*;
@@ -179,7 +179,7 @@ impl Work<'_> {
             for link in *chunk {
                 let entry = &self.manifest().links[*link as usize];
                 let ino = match self.plan().actions[*link as usize] {
-                    Action::Rewrite => self.rewrite(&dir, entry)?,
+                    Action::Rewrite => self.rewrite(&dir, *link)?,
                     Action::Replace => {
                         let temp = temp_name(*link);
                         let ino = self.make_file(&dir, &temp, *link)?;
@@ -222,17 +222,27 @@ impl Work<'_> {
         self.finish(&file, dir, name, inode)
     }
 
-    fn rewrite(&self, dir: &Dir, entry: &Link) -> Result<u64> {
+    fn rewrite(&self, dir: &Dir, link: u32) -> Result<u64> {
+        let entry = &self.manifest().links[link as usize];
         let inode = &self.manifest().inodes[entry.inode as usize];
         let name = entry.os_name();
-        let file = dir.truncate_file(name)?;
+        let file = match dir.open_to_rewrite(name) {
+            Ok(file) => file,
+            // What could not be cut was removed.
+            Err(e) if e.is_not_found() => return self.make_file(dir, name, link),
+            Err(e) => return Err(e.into()),
+        };
+        let path = dir.join(name);
         match BlobId::of(&inode.content) {
-            None => set_up_file(&file, self.inline_bytes(inode), &dir.join(name))?,
+            None => set_up_file(&file, self.inline_bytes(inode), &path)?,
             Some(id) => {
                 let blob = self.apply.store.root.open_file(&id.path())?;
-                larder_fs::copy_contents(&blob, &file, false, None, &dir.join(name))?;
+                larder_fs::copy_contents(&blob, &file, false, None, &path)?;
                 self.apply.ladder.count(Moved::Copied);
             }
+        }
+        if larder_fs::file_meta(&file, &path)?.size > inode.size {
+            larder_fs::set_length(&file, inode.size, &path)?;
         }
         self.finish(&file, dir, name, inode)
     }
@@ -262,7 +272,7 @@ impl Work<'_> {
     fn rename_over(&self, renames: Vec<(u32, OsString, u32)>) -> Result<()> {
         for (dir, temp, link) in renames {
             let dir = self.open(dir)?;
-            dir.rename(&temp, &dir, self.manifest().links[link as usize].os_name())?;
+            dir.replace(&temp, self.manifest().links[link as usize].os_name())?;
         }
         Ok(())
     }
