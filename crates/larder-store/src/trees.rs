@@ -312,7 +312,9 @@ impl Store {
 
     /// Takes away an overlay that larder mounted at `root` before, with what was changed in it.
     pub(crate) fn release_overlay(&self, root: &Path) -> Result<()> {
-        let ours = !self.is_read_only() && self.session(root).is_some_and(|session| session.overlay.is_some());
+        let ours = !self.is_read_only()
+            && larder_fs::exists(&self.overlay_dir(root))
+            && self.session(root).is_some_and(|session| session.overlay.is_some());
         if !ours {
             return Ok(());
         }

@@ -136,7 +136,19 @@ impl Store {
         let mut targets: Option<Vec<Target>> = None;
         let exact = self.find_exact(&request.place, &request.key)?;
         for found in &exact {
-            if let Some(snapshot) = load_or_warn(found, events)
+            let snapshot = match targets.is_none() && !self.has_overlay(&request.roots) {
+                // Most exact snapshots are usable: look at the directories meanwhile.
+                true => {
+                    let (snapshot, examined) =
+                        rayon::join(|| load_or_warn(found, events), || self.examine_all(request, events));
+                    if snapshot.is_some() {
+                        targets = Some(examined?);
+                    }
+                    snapshot
+                }
+                false => load_or_warn(found, events),
+            };
+            if let Some(snapshot) = snapshot
                 && snapshot.header.key == request.key
                 && let Some(mut restored) = self.restore_snapshot(&snapshot, request, &mut targets, events)?
             {
@@ -175,6 +187,10 @@ impl Store {
             examine(&root.path)
         };
         request.roots.iter().map(examine).collect()
+    }
+
+    fn has_overlay(&self, roots: &[Root<'_>]) -> bool {
+        roots.iter().any(|root| larder_fs::exists(&self.overlay_dir(&root.path)))
     }
 
     pub(crate) fn lock_roots<'p>(&self, roots: impl Iterator<Item = &'p Path>) -> Result<Vec<Option<Lock>>> {
