@@ -98,7 +98,14 @@ impl Store {
     pub fn open_existing(path: &Path, events: &dyn Events) -> Result<Option<Self>> {
         match larder_fs::metadata(path)? {
             Some(_) => Self::open(path, events).map(Some),
-            None => Ok(None),
+            None => {
+                // A path through a file can never be a store.
+                let above = path.ancestors().skip(1).find_map(|above| larder_fs::metadata(above).ok().flatten());
+                match above.is_some_and(|meta| meta.kind == Kind::File) {
+                    true => Err(not_a_store(path, "a part of the path is a file, not a directory")),
+                    false => Ok(None),
+                }
+            }
         }
     }
 
@@ -269,6 +276,12 @@ fn read_format(root: &Dir, path: &Path) -> Result<bool> {
     let text = String::from_utf8_lossy(&bytes);
     let mut lines = text.lines();
     if lines.next() != Some(MAGIC) {
+        // Beside a store's rooms it is bad content; beside anything else, somebody else's file.
+        let is_store = |room: &str| root.stat_optional(OsStr::new(room)).is_ok_and(|meta| meta.is_some());
+        if is_store(SNAPSHOTS) && is_store(BLOBS) {
+            let found = "(unreadable)".to_owned();
+            return Err(Error::ForeignFormat { path: path.to_path_buf(), found, known: FORMAT_VERSION });
+        }
         return Err(not_a_store(path, "its FORMAT file was not written by larder"));
     }
     let found = lines.next().and_then(|line| line.strip_prefix("version ")).unwrap_or("(none)");
@@ -313,7 +326,12 @@ mod tests {
     fn another_format_is_refused_and_named() {
         let temp = tempfile::tempdir().unwrap();
         Store::open(temp.path(), &()).unwrap();
-        for (text, found) in [("larder store\nversion 2\n", "2"), ("larder store\n", "(none)")] {
+        for (text, found) in [
+            ("larder store\nversion 2\n", "2"),
+            ("larder store\n", "(none)"),
+            ("larder-store 7", "(unreadable)"),
+            ("", "(unreadable)"),
+        ] {
             std::fs::write(temp.path().join(FORMAT), text).unwrap();
             match Store::open(temp.path(), &()) {
                 Err(Error::ForeignFormat { found: f, .. }) => assert_eq!(f, found),
