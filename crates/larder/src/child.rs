@@ -1,6 +1,6 @@
 //! The command that `run` serves: started in its directory, signals forwarded, its end passed on.
 
-use crate::host;
+use crate::{host, talk};
 use anyhow::Result;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::SignalsInfo;
@@ -24,13 +24,17 @@ pub(crate) fn run(words: &[OsString], dir: &Path) -> Result<u8> {
     command.args(arguments).current_dir(dir);
     host::cleaned(&mut command);
     // Caught before the child starts, so that none is lost; the child starts with the defaults.
-    let mut signals = SignalsInfo::<WithOrigin>::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
+    // One that larder was started to ignore, as by nohup, stays so for both.
+    let ignored = ignored(&host::read(Path::new("/proc/self/status")).unwrap_or_default());
+    let caught = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+    let caught = caught.into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
+    let mut signals = SignalsInfo::<WithOrigin>::new(caught)?;
     let handle = signals.handle();
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
             handle.close();
-            eprintln!("larder: cannot run {}: {error}", program.display());
+            talk::to_stderr(&format!("cannot run {}: {error}", program.display()));
             return Ok(if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE });
         }
     };
@@ -57,6 +61,13 @@ pub(crate) fn run(words: &[OsString], dir: &Path) -> Result<u8> {
     // The thread goes on: signals that come during the save are for larder. It ends with the process.
     drop(forwarder);
     Ok(code(status?))
+}
+
+/// The signals that a process ignores, one bit each, from its status file.
+fn ignored(status: &[u8]) -> u64 {
+    let status = String::from_utf8_lossy(status);
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 fn code(status: ExitStatus) -> u8 {

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     match commands::dispatch(&cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("larder: {error:#}");
+            talk::to_stderr(&format!("{error:#}"));
             let usage = error.chain().any(|cause| {
                 cause.downcast_ref::<larder_store::Error>().is_some_and(larder_store::Error::is_usage)
                     || cause.is::<request::UsageError>()

@@ -2,10 +2,12 @@
 //!
 //! The schemas are checked in (`schemas/`) and a test keeps them equal to these types.
 
+use anyhow::Context as _;
 use bytesize::ByteSize;
 use larder_store::{Outcome, Restored, Saved, Work};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write as _};
 
 /// Raised when a field changes its meaning or goes away; new fields may appear without.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
@@ -142,6 +144,7 @@ impl Transfer {
         let what = match self.outcome {
             Result::Hit => "hit",
             Result::Partial => "partial",
+            Result::Miss if self.key.is_empty() => return "miss".to_owned(),
             Result::Miss => return format!("miss: no snapshot for {}", self.key.escape_debug()),
             Result::Saved => "saved",
             Result::Skipped if self.dry_run => "would save",
@@ -161,6 +164,9 @@ impl Transfer {
         }
         if !details.is_empty() {
             line.push_str(&format!(" ({})", details.join(", ")));
+        }
+        if self.dry_run && self.outcome != Result::Skipped {
+            line.push_str("; a dry run: nothing was changed");
         }
         if !self.left_out.is_empty() {
             line.push_str(&format!("; left out, since damaged: {}", self.left_out.join(", ")));
@@ -292,6 +298,14 @@ pub(crate) struct Config {
 
 /// Prints an object in one line.
 pub(crate) fn print_json(object: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(object)?);
-    Ok(())
+    print(&format!("{}\n", serde_json::to_string(object)?))
+}
+
+/// Prints data. A reader who has seen enough is no error.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write to stdout"),
+    }
 }

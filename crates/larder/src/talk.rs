@@ -3,7 +3,7 @@
 use crate::cli::{Color, Global};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use larder_store::{Events, Phase};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::sync::Mutex;
 
 /// Starts the log: `-v` shows steps, `-vv` every decision; `LARDER_LOG` takes tracing's filter syntax.
@@ -21,6 +21,7 @@ pub(crate) fn start_log(global: &Global) {
         .with_writer(std::io::stderr)
         .with_ansi(use_color(global))
         .without_time()
+        .log_internal_errors(false)
         .finish();
     // Only a second call could fail, and there is one.
     let _ = tracing::subscriber::set_global_default(subscriber);
@@ -33,6 +34,11 @@ fn use_color(global: &Global) -> bool {
         Color::Never => false,
         Color::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
     }
+}
+
+/// Says one line. Where nobody listens any more, the work goes on.
+pub(crate) fn to_stderr(line: &str) {
+    drop(writeln!(std::io::stderr(), "larder: {line}"));
 }
 
 /// Speaks for a command.
@@ -65,7 +71,7 @@ impl Talk {
     pub(crate) fn say(&self, line: &str) {
         self.finish();
         if !self.quiet {
-            eprintln!("larder: {line}");
+            to_stderr(line);
         }
     }
 }
@@ -77,8 +83,8 @@ impl Events for Talk {
         }
         if !self.terminal {
             match total {
-                0 => eprintln!("larder: {}", phase.name()),
-                total => eprintln!("larder: {} ({total})", phase.name()),
+                0 => to_stderr(phase.name()),
+                total => to_stderr(&format!("{} ({total})", phase.name())),
             }
             return;
         }
@@ -103,6 +109,6 @@ impl Events for Talk {
 
     fn warn(&self, message: &str) {
         self.finish();
-        eprintln!("larder: warning: {message}");
+        to_stderr(&format!("warning: {message}"));
     }
 }

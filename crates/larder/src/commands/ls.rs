@@ -29,8 +29,8 @@ pub(super) fn run(global: &Global, args: &LsArgs) -> Result<u8> {
         return Ok(0);
     }
     for entry in &snapshots {
-        println!(
-            "{}  {}  {:>9}  {:>8} files  {}  {}",
+        let line = format!(
+            "{}  {}  {:>9}  {:>8} files  {}  {}\n",
             entry.snapshot,
             entry.created,
             ByteSize(entry.bytes).display().si().to_string(),
@@ -38,6 +38,7 @@ pub(super) fn run(global: &Global, args: &LsArgs) -> Result<u8> {
             entry.key.escape_debug(),
             entry.paths.join(" "),
         );
+        report::print(&line)?;
     }
     Ok(0)
 }

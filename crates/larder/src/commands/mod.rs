@@ -10,8 +10,8 @@ mod verify;
 
 use crate::bench;
 use crate::cli::{Cli, Command, Format, Global};
-use crate::request;
-use crate::talk::Talk;
+use crate::talk::{self, Talk};
+use crate::{report, request};
 use anyhow::{Context, Result};
 use larder_store::Store;
 use std::path::Path;
@@ -28,8 +28,8 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Config(args) => config::run(&cli.global, args),
         Command::Bench(args) => {
             let larder = std::env::current_exe().context("cannot find larder's own executable")?;
-            let table = bench::run(args, larder, is_json(&cli.global), &mut |line| eprintln!("larder: {line}"))?;
-            print!("{table}");
+            let table = bench::run(args, larder, is_json(&cli.global), &mut |line| talk::to_stderr(line))?;
+            report::print(&table)?;
             Ok(0)
         }
     }

@@ -23,6 +23,7 @@ pub(super) fn run(global: &Global, args: &RestoreArgs) -> Result<u8> {
     };
     let settings = request::settings(global, &dir, &typed)?;
     let mut transfer = if settings.disable.value {
+        talk.say(&format!("switched off by {}: nothing is restored", settings.disable.source));
         Transfer::nothing(Outcome::Miss, args.which.key.as_deref().unwrap_or_default())
     } else {
         let request = Request::resolve(&args.which, &args.how, &settings, &dir, &[])?;
@@ -53,7 +54,7 @@ fn finish(global: &Global, talk: &Talk, mut transfer: Transfer, start: Instant) 
     if is_json(global) {
         report::print_json(&transfer)?;
     } else if !global.quiet {
-        println!("{} in {} ms", transfer.line(), transfer.duration_ms);
+        report::print(&format!("{} in {} ms\n", transfer.line(), transfer.duration_ms))?;
     }
     Ok(0)
 }

@@ -8,6 +8,7 @@ use crate::talk::Talk;
 use anyhow::Result;
 use bytesize::ByteSize;
 use larder_store::{Found, Removed, Snapshot};
+use std::collections::HashSet;
 
 pub(super) fn run(global: &Global, args: &RmArgs) -> Result<u8> {
     let talk = Talk::new(global);
@@ -29,7 +30,8 @@ pub(super) fn run(global: &Global, args: &RmArgs) -> Result<u8> {
         let has_key = |found: &&Found| Snapshot::load_header(&found.path).is_ok_and(|header| header.key == *key);
         chosen.extend(all.iter().filter(has_key).cloned());
     }
-    chosen.dedup();
+    let mut seen = HashSet::new();
+    chosen.retain(|found| seen.insert(found.id.clone()));
     let removed = match &store {
         Some(store) => store.remove(&chosen, args.dry_run, &talk)?,
         None => Removed::default(),
@@ -44,13 +46,16 @@ pub(super) fn run(global: &Global, args: &RmArgs) -> Result<u8> {
             dry_run: args.dry_run,
         })?;
     } else if !global.quiet {
-        let verb = if args.dry_run { "would remove" } else { "removed" };
-        println!(
-            "{verb} {} snapshots and {} blobs, {} freed",
-            removed.snapshots.len(),
-            removed.blobs,
-            ByteSize(removed.bytes).display().si()
-        );
+        let snapshots = removed.snapshots.len();
+        let line = match args.dry_run {
+            true => format!("would remove {snapshots} snapshots and what only they need\n"),
+            false => format!(
+                "removed {snapshots} snapshots and {} blobs, {} freed\n",
+                removed.blobs,
+                ByteSize(removed.bytes).display().si()
+            ),
+        };
+        report::print(&line)?;
     }
     Ok(0)
 }

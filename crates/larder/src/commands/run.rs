@@ -5,7 +5,7 @@ use crate::child;
 use crate::cli::{Global, Mode, RunArgs, SaveWhen};
 use crate::report::{self, Result as Outcome, Run, Transfer};
 use crate::request::{self, Request, Typed, UsageError};
-use crate::talk::Talk;
+use crate::talk::{self, Talk};
 use anyhow::Result;
 use larder_store::{Events, Store};
 use std::time::Instant;
@@ -21,7 +21,13 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     };
     let settings = request::settings(global, &dir, &typed)?;
     if settings.disable.value {
-        return child::run(&args.command, &dir);
+        let begin = Instant::now();
+        let exit_code = child::run(&args.command, &dir)?;
+        if is_json(global) {
+            let restore = Transfer::nothing(Outcome::Miss, args.which.key.as_deref().unwrap_or_default());
+            tell(&Run { restore, save: None, exit_code, command_ms: millis(begin) });
+        }
+        return Ok(exit_code);
     }
     let talk = Talk::new(global);
     let start = Instant::now();
@@ -33,21 +39,24 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     }
     let opened = Request::resolve(&args.which, &args.how, &settings, &dir, &args.command)
         .and_then(|request| Ok((Store::open(&settings.store.value, &talk)?, request)));
-    let (store, request) = match opened {
-        Ok(opened) => opened,
+    let cache = match opened {
+        Ok(opened) => Some(opened),
         Err(error) if is_usage(&error) => return Err(error),
         Err(error) => {
             talk.warn(&format!("{error:#}; the command runs without a cache"));
-            return child::run(&args.command, &dir);
+            None
         }
     };
-    let mut restored = match restore::restore(&store, &request, &settings, false, &talk) {
-        Ok(transfer) => transfer,
-        Err(error) if is_usage(&error) => return Err(error),
-        Err(error) => {
-            talk.warn(&format!("{error:#}; the command runs with what is there"));
-            Transfer::nothing(Outcome::Miss, &request.key)
-        }
+    let mut restored = match &cache {
+        Some((store, request)) => match restore::restore(store, request, &settings, false, &talk) {
+            Ok(transfer) => transfer,
+            Err(error) if is_usage(&error) => return Err(error),
+            Err(error) => {
+                talk.warn(&format!("{error:#}; the command runs with what is there"));
+                Transfer::nothing(Outcome::Miss, &request.key)
+            }
+        },
+        None => Transfer::nothing(Outcome::Miss, args.which.key.as_deref().unwrap_or_default()),
     };
     restored.duration_ms = millis(start);
     talk.finish();
@@ -59,13 +68,23 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
         SaveWhen::Success => code == 0,
         SaveWhen::Never => false,
     };
-    let saved = if wanted { save_after(&store, &request, &settings, &talk) } else { None };
+    let saved = match &cache {
+        Some((store, request)) if wanted => save_after(store, request, &settings, &talk),
+        _ => None,
+    };
     talk.finish();
     say(&talk, &restored, saved.as_ref());
     if is_json(global) {
-        report::print_json(&Run { restore: restored, save: saved, exit_code: code, command_ms })?;
+        tell(&Run { restore: restored, save: saved, exit_code: code, command_ms });
     }
     Ok(code)
+}
+
+/// Prints the object; whoever reads it badly does not fail the command.
+fn tell(run: &Run) {
+    if let Err(error) = report::print_json(run) {
+        talk::to_stderr(&format!("warning: {error:#}"));
+    }
 }
 
 fn save_after(store: &Store, request: &Request, settings: &crate::settings::Settings, talk: &Talk) -> Option<Transfer> {

@@ -19,6 +19,7 @@ pub(super) fn run(global: &Global, args: &SaveArgs) -> Result<u8> {
         Typed { link_mode: args.which.link_mode, spare: args.spare, job: args.which.job.clone(), ..Typed::default() };
     let settings = request::settings(global, &dir, &typed)?;
     let mut transfer = if settings.disable.value {
+        talk.say(&format!("switched off by {}", settings.disable.source));
         Transfer::nothing(Outcome::Skipped, args.which.key.as_deref().unwrap_or_default())
     } else {
         let request = Request::resolve(&args.which, &How::default(), &settings, &dir, &[])?;
@@ -31,7 +32,7 @@ pub(super) fn run(global: &Global, args: &SaveArgs) -> Result<u8> {
     if is_json(global) {
         report::print_json(&transfer)?;
     } else if !global.quiet {
-        println!("{} in {} ms", transfer.line(), transfer.duration_ms);
+        report::print(&format!("{} in {} ms\n", transfer.line(), transfer.duration_ms))?;
     }
     Ok(0)
 }

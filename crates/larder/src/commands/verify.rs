@@ -37,10 +37,10 @@ pub(super) fn run(global: &Global) -> Result<u8> {
         report::print_json(&report)?;
     } else if !global.quiet || !report.clean {
         for Damage { path, reason } in &report.damaged {
-            println!("damaged: {path}: {reason}");
+            report::print(&format!("damaged: {path}: {reason}\n"))?;
         }
-        println!(
-            "{}: {} snapshots, {} blobs, {} read in {} ms{}{}",
+        let line = format!(
+            "{}: {} snapshots, {} blobs, {} read in {} ms{}{}\n",
             if report.clean { "intact" } else { "damaged" },
             report.snapshots,
             report.blobs,
@@ -49,6 +49,7 @@ pub(super) fn run(global: &Global) -> Result<u8> {
             count(report.digested, "digested for the first time"),
             count(report.set_aside, "set aside earlier: the files they held are made again by the next build"),
         );
+        report::print(&line)?;
     }
     Ok(if report.clean { 0 } else { exit::FAILED })
 }
