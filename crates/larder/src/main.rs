@@ -13,6 +13,8 @@ mod commands;
 mod host;
 mod report;
 mod request;
+#[cfg(test)]
+mod schemas;
 mod settings;
 mod talk;
 

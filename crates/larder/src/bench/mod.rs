@@ -49,6 +49,12 @@ pub(crate) struct BenchArgs {
     markdown: bool,
 }
 
+/// The schema of the object that `bench` prints.
+#[cfg(test)]
+pub(crate) fn schema() -> schemars::Schema {
+    schemars::schema_for!(table::Report)
+}
+
 /// Measures, and returns what to print on stdout. `larder` is the executable that is measured; `talk` is told, in lines,
 /// what is going on.
 pub(crate) fn run(args: &BenchArgs, larder: PathBuf, json: bool, talk: &mut dyn FnMut(&str)) -> anyhow::Result<String> {

@@ -15,6 +15,7 @@ pub(super) const EIGHT: u32 = 8;
 
 /// One row of the table: a piece of work that several contestants do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Row {
     /// Restore to an empty place

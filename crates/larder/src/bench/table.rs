@@ -13,6 +13,7 @@ pub(super) const SCHEMA_VERSION: u32 = 1;
 
 /// Everything that one benchmark found.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Report {
     pub(super) schema_version: u32,
     /// The directory that was measured with.
@@ -40,6 +41,7 @@ pub(super) struct Report {
 
 /// One row of the table.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct RowReport {
     pub(super) row: Row,
     pub(super) title: &'static str,
@@ -48,6 +50,7 @@ pub(super) struct RowReport {
 
 /// One contestant of a row.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct ContestantReport {
     pub(super) name: String,
     #[serde(flatten)]
@@ -56,6 +59,7 @@ pub(super) struct ContestantReport {
 
 /// How a contestant did.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "status", rename_all = "kebab-case")]
 pub(super) enum Outcome {
     Measured(Measured),
@@ -71,6 +75,7 @@ pub(super) enum Outcome {
 
 /// Times of whole processes.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Measured {
     #[serde(flatten)]
     pub(super) stats: Millis,
@@ -86,6 +91,7 @@ pub(super) struct Measured {
 
 /// Statistics in milliseconds.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Millis {
     pub(super) median_ms: f64,
     pub(super) min_ms: f64,
@@ -94,6 +100,7 @@ pub(super) struct Millis {
 
 /// A preparation and what it took.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Preparation {
     /// Whether every run needs it or only the first of many.
     pub(super) every_run: bool,
