@@ -27,6 +27,8 @@ pub(crate) struct Project {
     pub(crate) linker: Linker,
     pub(crate) key: String,
     pub(crate) job: String,
+    /// What the lock file held when the key was made.
+    pub(crate) lock: Option<Vec<u8>>,
     /// Names and values of all key parts.
     pub(crate) parts: Vec<(String, String)>,
     /// A short digest of the parts that must be equal.
@@ -64,6 +66,7 @@ impl Project {
             key: key::render(&job, &parts),
             compatibility: key::render("cargo-target", &required),
             job,
+            lock,
             parts: parts.into_iter().map(|part| (part.name.to_owned(), part.value)).collect(),
             workspace,
         }))

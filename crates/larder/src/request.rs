@@ -78,6 +78,8 @@ pub(crate) struct Request {
     /// Whether the directories are those of a cargo project, found by larder.
     pub(crate) cargo: bool,
     roots: Vec<(PathBuf, TargetPolicy)>,
+    /// The lock file that the key was made from, and what it held.
+    lock: Option<(PathBuf, Option<Vec<u8>>)>,
 }
 
 impl Request {
@@ -95,6 +97,12 @@ impl Request {
             return Err(UsageError(format!("--key: {} bytes are more than {MAX_KEY}", key.len())).into());
         }
         if which.path.is_empty() { cargo(which, how, settings, dir, command) } else { paths(which, how, command) }
+    }
+
+    /// Whether the lock file is another since: cargo writes it where there is none, and updates it. What was
+    /// built belongs to the new one, and that is what the next run will ask for.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.lock.as_ref().is_some_and(|(path, bytes)| host::read(path) != *bytes)
     }
 
     /// The directories.
@@ -129,6 +137,7 @@ fn cargo(which: &Which, how: &How, settings: &Settings, dir: &Path, command: &[O
         roots.push((larder_fs::resolve(path)?, TargetPolicy::of(&project)));
     }
     let paths = roots.iter().map(|(path, _)| path.clone()).collect();
+    let lock = which.key.is_none().then(|| (project.workspace.lock.clone(), project.lock));
     Ok(Request {
         place: Place { scope: scope(), label: project.compatibility, roots: PlaceRoots::Paths(paths) },
         key: which.key.clone().unwrap_or(project.key),
@@ -136,6 +145,7 @@ fn cargo(which: &Which, how: &How, settings: &Settings, dir: &Path, command: &[O
         parts: project.parts,
         cargo: true,
         roots,
+        lock,
     })
 }
 
@@ -161,6 +171,7 @@ fn paths(which: &Which, how: &How, command: &[OsString]) -> Result<Request> {
         fallback: how.fallback_key.clone(),
         cargo: false,
         roots,
+        lock: None,
     })
 }
 

@@ -69,6 +69,15 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
         SaveWhen::Never => false,
     };
     let saved = match &cache {
+        Some((store, request)) if wanted && request.is_outdated() => {
+            match Request::resolve(&args.which, &args.how, &settings, &dir, &args.command) {
+                Ok(request) => save_after(store, &request, &settings, &talk),
+                Err(error) => {
+                    talk.warn(&format!("not saved: {error:#}"));
+                    None
+                }
+            }
+        }
         Some((store, request)) if wanted => save_after(store, request, &settings, &talk),
         _ => None,
     };
