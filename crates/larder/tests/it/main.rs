@@ -2,3 +2,13 @@
 #![expect(clippy::disallowed_methods, reason = "tests arrange their own files")]
 
 mod bench;
+mod cargo_builds;
+mod cli;
+mod contract;
+mod file_systems;
+mod help;
+mod overlay;
+mod run;
+mod schemas;
+mod support;
+mod writers;

@@ -1,0 +1,405 @@
+//! What `--help` says, and what `config` shows.
+
+use crate::support::{Sandbox, said, snapshot};
+use std::fs;
+
+#[test]
+fn larder() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["--help"]).ok(), @"
+    exit code 0
+    --- stdout
+    A build cache for Rust CI on machines you own.
+
+    larder keeps cargo's target directory (or any directory) in a store on local disk and gives it back
+    exactly, by links, clones or mounts instead of copies. Cargo stays the only judge of what is fresh.
+
+    Usage: larder [OPTIONS] <COMMAND>
+
+    Commands:
+      run      Restore, run a command, save: the main job, in CI or on a desk
+      restore  Make the target directory (or any) what a snapshot says
+      save     Publish a snapshot of the target directory (or any)
+      ls       List snapshots
+      verify   Read everything and check it: exits 1 if something is damaged
+      rm       Remove snapshots, and what only they needed
+      config   Show every setting, its value, and where that comes from
+      bench    Measure larder against rsync, cp and tar | zstd on a directory of yours
+      help     Print this message or the help of the given subcommand(s)
+
+    Options:
+          --store <DIR>
+              The directory that holds everything [default: ~/.cache/larder]
+
+          --format <FORMAT>
+              What to print on stdout
+
+              Possible values:
+              - text: For people
+              - json: One JSON object; its schema is in the repository's schemas/
+
+              [default: text]
+
+      -q, --quiet
+              Say nothing but errors
+
+      -v, --verbose...
+              Say more; twice for every decision
+
+          --color <COLOR>
+              When to use colour
+
+              Possible values:
+              - auto:   On a terminal, unless NO_COLOR is set
+              - always
+              - never
+
+              [default: auto]
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Exit codes: 0 done (a miss is no error), 1 failed, 2 wrong usage; `run` passes on its command's.
+    Environment: LARDER_STORE, LARDER_LINK_MODE, LARDER_EXACT, LARDER_SAVE, LARDER_SPARE, LARDER_JOB and
+    LARDER_LOG set defaults; LARDER_DISABLE=1 turns larder into a pass-through. `larder config` shows
+    what applies and why.
+    ");
+}
+
+#[test]
+fn run() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["run", "--help"]).ok(), @"
+    exit code 0
+    --- stdout
+    Restore, run a command, save: the main job, in CI or on a desk
+
+    Usage: larder run [OPTIONS] <CMD>...
+
+    Arguments:
+      <CMD>...
+              The command and its arguments
+
+    Options:
+          --store <DIR>
+              The directory that holds everything [default: ~/.cache/larder]
+
+          --workspace <DIR>
+              The cargo workspace whose target directory is kept [default: the current directory]
+
+          --format <FORMAT>
+              What to print on stdout
+
+              Possible values:
+              - text: For people
+              - json: One JSON object; its schema is in the repository's schemas/
+
+              [default: text]
+
+          --path <DIR>
+              Keep this directory instead of the target directory; may be repeated
+
+          --key <KEY>
+              The snapshot's exact name [default for cargo: made from compiler, paths, lock file and
+              job]
+
+      -q, --quiet
+              Say nothing but errors
+
+          --key-only
+              Let a --path snapshot be restored at another path than it was saved from
+
+      -v, --verbose...
+              Say more; twice for every decision
+
+          --color <COLOR>
+              When to use colour
+
+              Possible values:
+              - auto:   On a terminal, unless NO_COLOR is set
+              - always
+              - never
+
+              [default: auto]
+
+          --job <JOB>
+              The job whose snapshots come first [default: GITHUB_JOB, else from the command]
+
+          --link-mode <MODE>
+              How files leave and enter the store
+
+              Possible values:
+              - auto:      The best that works, file by file
+              - spare:     Rename a tree that was prepared ahead of time
+              - subvolume: Snapshot a Btrfs subvolume
+              - reflink:   Share extents (Btrfs, XFS)
+              - hardlink:  Hard-link what nothing rewrites, copy the rest
+              - overlay:   Mount an overlay; as an ordinary user only in `run`
+              - copy:      Copy everything
+
+          --fallback-key <PREFIX>
+              Without an exact match take the newest snapshot whose key starts so; may be repeated, in
+              order
+
+          --exact
+              Remove what is in the directory and not in the snapshot; replace what is newer
+
+          --save <WHEN>
+              When to save
+
+              Possible values:
+              - success: After the command succeeded
+              - always:  Whatever the command did
+              - never:   Never
+
+          --spare
+              After saving, prepare a tree so that the next restore is one rename
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Example: larder run -- cargo test --workspace
+
+    The command runs in the workspace; its exit code is passed on; signals are forwarded to it. A fault
+    of the cache never fails it: larder warns and goes on without.
+    ");
+}
+
+#[test]
+fn restore() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["restore", "-h"]).ok(), @"
+    exit code 0
+    --- stdout
+    Make the target directory (or any) what a snapshot says
+
+    Usage: larder restore [OPTIONS]
+
+    Options:
+          --store <DIR>            The directory that holds everything [default: ~/.cache/larder]
+          --workspace <DIR>        The cargo workspace whose target directory is kept [default: the
+                                   current directory]
+          --format <FORMAT>        What to print on stdout [default: text] [possible values: text, json]
+          --path <DIR>             Keep this directory instead of the target directory; may be repeated
+          --key <KEY>              The snapshot's exact name [default for cargo: made from compiler,
+                                   paths, lock file and job]
+      -q, --quiet                  Say nothing but errors
+          --key-only               Let a --path snapshot be restored at another path than it was saved
+                                   from
+      -v, --verbose...             Say more; twice for every decision
+          --color <COLOR>          When to use colour [default: auto] [possible values: auto, always,
+                                   never]
+          --job <JOB>              The job whose snapshots come first [default: GITHUB_JOB, else from
+                                   the command]
+          --link-mode <MODE>       How files leave and enter the store [possible values: auto, spare,
+                                   subvolume, reflink, hardlink, overlay, copy]
+          --fallback-key <PREFIX>  Without an exact match take the newest snapshot whose key starts so;
+                                   may be repeated, in order
+          --exact                  Remove what is in the directory and not in the snapshot; replace what
+                                   is newer
+          --dry-run                Change nothing; say what would be done
+      -h, --help                   Print help (see more with '--help')
+      -V, --version                Print version
+
+    A miss exits 0 and leaves the directory alone. Example for any directory:
+      larder restore --path node_modules --key npm-$HASH --fallback-key npm-
+    ");
+}
+
+#[test]
+fn save() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["save", "-h"]).ok(), @"
+    exit code 0
+    --- stdout
+    Publish a snapshot of the target directory (or any)
+
+    Usage: larder save [OPTIONS]
+
+    Options:
+          --store <DIR>       The directory that holds everything [default: ~/.cache/larder]
+          --workspace <DIR>   The cargo workspace whose target directory is kept [default: the current
+                              directory]
+          --format <FORMAT>   What to print on stdout [default: text] [possible values: text, json]
+          --path <DIR>        Keep this directory instead of the target directory; may be repeated
+          --key <KEY>         The snapshot's exact name [default for cargo: made from compiler, paths,
+                              lock file and job]
+      -q, --quiet             Say nothing but errors
+          --key-only          Let a --path snapshot be restored at another path than it was saved from
+      -v, --verbose...        Say more; twice for every decision
+          --color <COLOR>     When to use colour [default: auto] [possible values: auto, always, never]
+          --job <JOB>         The job whose snapshots come first [default: GITHUB_JOB, else from the
+                              command]
+          --link-mode <MODE>  How files leave and enter the store [possible values: auto, spare,
+                              subvolume, reflink, hardlink, overlay, copy]
+          --spare             Prepare a tree so that the next restore is one rename
+          --dry-run           Change nothing; say what would be done
+      -h, --help              Print help (see more with '--help')
+      -V, --version           Print version
+    ");
+}
+
+#[test]
+fn ls() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["ls", "-h"]).ok(), @r#"
+    exit code 0
+    --- stdout
+    List snapshots
+
+    Usage: larder ls [OPTIONS]
+
+    Options:
+          --key <PREFIX>     Only snapshots whose key starts so [default: ""]
+          --store <DIR>      The directory that holds everything [default: ~/.cache/larder]
+          --format <FORMAT>  What to print on stdout [default: text] [possible values: text, json]
+      -q, --quiet            Say nothing but errors
+      -v, --verbose...       Say more; twice for every decision
+          --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
+      -h, --help             Print help (see more with '--help')
+      -V, --version          Print version
+    "#);
+}
+
+#[test]
+fn verify() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["verify", "-h"]).ok(), @"
+    exit code 0
+    --- stdout
+    Read everything and check it: exits 1 if something is damaged
+
+    Usage: larder verify [OPTIONS]
+
+    Options:
+          --store <DIR>      The directory that holds everything [default: ~/.cache/larder]
+          --format <FORMAT>  What to print on stdout [default: text] [possible values: text, json]
+      -q, --quiet            Say nothing but errors
+      -v, --verbose...       Say more; twice for every decision
+          --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
+      -h, --help             Print help (see more with '--help')
+      -V, --version          Print version
+    ");
+}
+
+#[test]
+fn rm() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["rm", "-h"]).ok(), @"
+    exit code 0
+    --- stdout
+    Remove snapshots, and what only they needed
+
+    Usage: larder rm [OPTIONS] <SNAPSHOT|--key <KEY>>
+
+    Arguments:
+      [SNAPSHOT]...  Snapshots, by the names that `larder ls` shows
+
+    Options:
+          --key <KEY>        All snapshots of exactly this key
+          --store <DIR>      The directory that holds everything [default: ~/.cache/larder]
+          --dry-run          Change nothing; say what would be removed
+          --format <FORMAT>  What to print on stdout [default: text] [possible values: text, json]
+      -q, --quiet            Say nothing but errors
+      -v, --verbose...       Say more; twice for every decision
+          --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
+      -h, --help             Print help (see more with '--help')
+      -V, --version          Print version
+    ");
+}
+
+#[test]
+fn config() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["config", "-h"]).ok(), @"
+    exit code 0
+    --- stdout
+    Show every setting, its value, and where that comes from
+
+    Usage: larder config [OPTIONS]
+
+    Options:
+          --store <DIR>      The directory that holds everything [default: ~/.cache/larder]
+          --workspace <DIR>  The workspace whose larder.toml applies [default: the current directory]
+          --format <FORMAT>  What to print on stdout [default: text] [possible values: text, json]
+      -q, --quiet            Say nothing but errors
+      -v, --verbose...       Say more; twice for every decision
+          --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
+      -h, --help             Print help (see more with '--help')
+      -V, --version          Print version
+    ");
+}
+
+#[test]
+fn bench() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["bench", "-h"]).ok(), @"
+    exit code 0
+    --- stdout
+    Measure larder against rsync, cp and tar | zstd on a directory of yours
+
+    Usage: larder bench [OPTIONS] <DIR>
+
+    Arguments:
+      <DIR>  The directory to measure with, a cargo target directory for instance; it is only read
+
+    Options:
+          --rounds <N>       How often everybody runs [default: 5]
+          --store <DIR>      The directory that holds everything [default: ~/.cache/larder]
+          --format <FORMAT>  What to print on stdout [default: text] [possible values: text, json]
+          --scratch <DIR>    Where to work: a directory on the file system to measure [default: the one
+                             that holds DIR]
+          --only <ROW>       The rows to measure [default: all] [possible values: restore-empty,
+                             restore-identical, restore-changed, restore-eight, save-nothing,
+                             save-changed, save-all]
+      -q, --quiet            Say nothing but errors
+          --cold             Drop the page cache before each restore to an empty place (needs root)
+      -v, --verbose...       Say more; twice for every decision
+          --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
+          --markdown         Print the table in Markdown
+      -h, --help             Print help (see more with '--help')
+      -V, --version          Print version
+    ");
+}
+
+#[test]
+fn every_setting_shows_where_it_comes_from() {
+    let sandbox = Sandbox::new();
+    let repository = sandbox.path("repository");
+    fs::create_dir_all(repository.join("deep")).unwrap();
+    fs::write(repository.join("larder.toml"), "link-mode = \"hardlink\"\nspare = true\n").unwrap();
+    fs::create_dir_all(sandbox.path("home/.config/larder")).unwrap();
+    fs::write(sandbox.path("home/.config/larder/larder.toml"), "save = \"never\"\nspare = false\n").unwrap();
+    let mut command = sandbox.larder(["config", "--workspace"]);
+    command.arg(repository.join("deep")).env("LARDER_JOB", "nightly");
+    snapshot!(sandbox, said(&mut command), @"
+    exit code 0
+    --- stdout
+    store      [ROOT]/store LARDER_STORE
+    link-mode  hardlink                         [ROOT]/repository/larder.toml
+    exact      false                            default
+    save       never                            [ROOT]/home/.config/larder/larder.toml
+    spare      true                             [ROOT]/repository/larder.toml
+    job        nightly                          LARDER_JOB
+    disable    false                            default
+    ");
+    // The command line is stronger than all of them.
+    let from_line = said(sandbox.larder(["config", "--store", "here"]).env("LARDER_EXACT", "yes"));
+    snapshot!(sandbox, from_line, @"
+    exit code 0
+    --- stdout
+    store      here                             command line
+    link-mode  auto                             default
+    exact      true                             LARDER_EXACT
+    save       never                            [ROOT]/home/.config/larder/larder.toml
+    spare      false                            [ROOT]/home/.config/larder/larder.toml
+    job                                         default
+    disable    false                            default
+    ");
+}

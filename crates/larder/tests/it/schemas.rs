@@ -1,0 +1,73 @@
+//! Every object that larder prints is what its schema says.
+
+use crate::support::tree::plant;
+use crate::support::{Args, Sandbox, args, said};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+struct Schemas {
+    sandbox: Sandbox,
+    seen: BTreeSet<String>,
+}
+
+impl Schemas {
+    fn of(command: &str) -> Value {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../schemas/{command}.json"));
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    }
+
+    /// Runs larder, whatever its exit code, and checks its object.
+    fn check(&mut self, words: Args) -> Value {
+        let command = words.clone().into_iter().next().unwrap().into_string().unwrap();
+        let said = said(self.sandbox.larder(["--format", "json"]).args(words));
+        let object = said.json();
+        let schema = Self::of(&command);
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let errors: Vec<String> =
+            validator.iter_errors(&object).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        assert!(errors.is_empty(), "{command}: {errors:?}\n{said}");
+        assert_eq!(object["schema_version"], 1);
+        // New fields may come, but not without a word in the schema.
+        let properties = schema["properties"].as_object().unwrap();
+        let unknown: Vec<&String> =
+            object.as_object().unwrap().keys().filter(|key| !properties.contains_key(*key)).collect();
+        assert!(unknown.is_empty(), "{command}: {unknown:?}");
+        self.seen.insert(command);
+        object
+    }
+}
+
+#[test]
+fn every_command_prints_what_its_schema_says() {
+    let mut schemas = Schemas { sandbox: Sandbox::new(), seen: BTreeSet::new() };
+    let tree = schemas.sandbox.path("tree");
+    plant(&tree);
+    let keyed = |verb: &str, key: &str| args([verb, "--path"]).with(&tree).and(["--key", key]);
+    for empty in ["ls", "verify", "config"] {
+        schemas.check(args([empty]));
+    }
+    schemas.check(keyed("restore", "k"));
+    schemas.check(keyed("save", "k").with("--dry-run"));
+    schemas.check(keyed("save", "k").with("--spare"));
+    schemas.check(keyed("restore", "k").with("--dry-run"));
+    fs::remove_dir_all(&tree).unwrap();
+    assert_eq!(schemas.check(keyed("restore", "k"))["link_modes"]["spare"], 3);
+    schemas.check(keyed("restore", "other").and(["--fallback-key", "k"]));
+    assert_eq!(schemas.check(keyed("run", "k").and(["--", "true"]))["save"]["outcome"], "saved");
+    assert_eq!(schemas.check(keyed("run", "absent").and(["--", "false"]))["save"], Value::Null);
+    assert_eq!(schemas.check(args(["ls"]))["snapshots"].as_array().unwrap().len(), 2);
+    schemas.check(args(["verify"]));
+    let fan = fs::read_dir(schemas.sandbox.store.join("blobs")).unwrap().next().unwrap().unwrap().path();
+    fs::write(fs::read_dir(fan).unwrap().next().unwrap().unwrap().path(), "damage").unwrap();
+    assert_eq!(schemas.check(args(["verify"]))["damaged"].as_array().unwrap().len(), 1);
+    schemas.check(args(["rm", "--key", "k", "--dry-run"]));
+    schemas.check(args(["rm", "--key", "k"]));
+    schemas.check(args(["bench", "--rounds", "1", "--only", "restore-identical,save-nothing", "tree"]));
+    let checked_in = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas")).unwrap();
+    let stem = |name: String| name.strip_suffix(".json").unwrap().to_owned();
+    let all: BTreeSet<String> =
+        checked_in.map(|entry| stem(entry.unwrap().file_name().into_string().unwrap())).collect();
+    assert_eq!(all, schemas.seen);
+}
