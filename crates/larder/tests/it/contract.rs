@@ -1,6 +1,6 @@
 //! What others build on: exit codes, wrong usage, bad stores, the way to switch larder off.
 
-use crate::support::tree::{assert_is, list, plant};
+use crate::support::tree::{assert_is, list, overwrite, plant, set_mtime};
 use crate::support::{Args, Said, Sandbox, args, said, snapshot};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -293,7 +293,7 @@ fn a_damaged_blob_is_a_warning_and_a_miss_of_the_whole_directory() {
     let (sandbox, tree) = planted();
     sandbox.json(keyed("save", &tree));
     let blob = only_blob(&sandbox);
-    fs::write(&blob, "short").unwrap();
+    overwrite(&blob, b"short");
     fs::remove_dir_all(&tree).unwrap();
     let miss = sandbox.said(keyed("restore", &tree).and(["--format", "json"])).ok();
     assert_eq!(miss.json()["outcome"], "miss");
@@ -339,11 +339,8 @@ fn verify_exits_1_for_damage_and_0_for_leftovers() {
     // Other bytes of the same length and time: only reading tells.
     let blob = only_blob(&sandbox);
     let time = fs::metadata(&blob).unwrap().modified().unwrap();
-    let mut permissions = fs::metadata(&blob).unwrap().permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
-    fs::set_permissions(&blob, permissions).unwrap();
-    fs::write(&blob, vec![8; 100_000]).unwrap();
-    crate::support::tree::set_mtime(&blob, time);
+    overwrite(&blob, &[8; 100_000]);
+    set_mtime(&blob, time);
     let damaged = sandbox.said(["verify"]).ends(1);
     assert!(damaged.out.contains(blob.to_str().unwrap()), "{damaged}");
     snapshot!(sandbox, sandbox.said(["verify"]), @"

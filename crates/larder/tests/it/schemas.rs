@@ -1,6 +1,6 @@
 //! Every object that larder prints is what its schema says.
 
-use crate::support::tree::plant;
+use crate::support::tree::{overwrite, plant};
 use crate::support::{Args, Sandbox, args, said};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -60,7 +60,7 @@ fn every_command_prints_what_its_schema_says() {
     assert_eq!(schemas.check(args(["ls"]))["snapshots"].as_array().unwrap().len(), 2);
     schemas.check(args(["verify"]));
     let fan = fs::read_dir(schemas.sandbox.store.join("blobs")).unwrap().next().unwrap().unwrap().path();
-    fs::write(fs::read_dir(fan).unwrap().next().unwrap().unwrap().path(), "damage").unwrap();
+    overwrite(&fs::read_dir(fan).unwrap().next().unwrap().unwrap().path(), b"damage");
     assert_eq!(schemas.check(args(["verify"]))["damaged"].as_array().unwrap().len(), 1);
     schemas.check(args(["rm", "--key", "k", "--dry-run"]));
     schemas.check(args(["rm", "--key", "k"]));
