@@ -48,6 +48,24 @@ pub enum Error {
         waited_s: u64,
     },
 
+    /// Another larder process kept a directory for too long.
+    #[error("{} is busy: another larder has been working on it for {waited_s} s; try again later", path.display())]
+    BusyRoot {
+        /// The directory.
+        path: PathBuf,
+        /// How long was waited, in seconds.
+        waited_s: u64,
+    },
+
+    /// A blob changed between its check and its use.
+    #[error("cannot make {}: {reason}", path.display())]
+    ChangedBlob {
+        /// The file that was to be made from it.
+        path: PathBuf,
+        /// What changed.
+        reason: String,
+    },
+
     /// A file did not hold still.
     #[error("{} changed again and again while it was saved; save when nothing writes to it", path.display())]
     Unsteady {

@@ -97,10 +97,7 @@ impl Store {
         let path = self.path().join(SESSIONS).join(format!("{}.lock", name_of(root)));
         match Lock::acquire(&path, LockKind::Exclusive, ROOT_WAIT)? {
             Some(lock) => Ok(Some(lock)),
-            None => Err(crate::Error::BadRoot {
-                path: root.to_path_buf(),
-                reason: format!("another larder has been working on it for {} s", ROOT_WAIT.as_secs()),
-            }),
+            None => Err(crate::Error::BusyRoot { path: root.to_path_buf(), waited_s: ROOT_WAIT.as_secs() }),
         }
     }
 

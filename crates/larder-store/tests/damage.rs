@@ -140,6 +140,19 @@ fn a_blob_changed_through_a_hard_link_is_set_aside_and_what_falls_with_it_left_o
 }
 
 #[test]
+fn a_dry_run_finds_damage_and_moves_nothing() {
+    let world = World::new();
+    append(&world.blob("unit/plain-large"));
+    let mut request = restore_request(&world.path("elsewhere"), "k", &ByName, LinkMode::Auto);
+    request.dry_run = true;
+    let heard = Heard::default();
+    world.store.restore(&request, &heard).unwrap();
+    assert!(heard.text().contains("damaged"), "{}", heard.text());
+    assert_eq!(world.quarantined(), 0);
+    assert!(world.blob("unit/plain-large").exists() && !world.path("elsewhere").exists());
+}
+
+#[test]
 fn all_or_nothing_where_nothing_is_known_of_the_files() {
     for (name, harm) in HARMS {
         let world = World::new();

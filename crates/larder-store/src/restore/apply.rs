@@ -261,7 +261,7 @@ impl Work<'_> {
     fn finish(&self, file: &std::fs::File, dir: &Dir, name: &OsStr, inode: &Inode) -> Result<u64> {
         let meta = finish_file(file, inode.mode, inode.mtime, &dir.join(name))?;
         if meta.size != inode.size {
-            return Err(Error::BadRoot {
+            return Err(Error::ChangedBlob {
                 path: dir.join(name),
                 reason: format!("its blob has {} instead of {} bytes", meta.size, inode.size),
             });

@@ -245,7 +245,7 @@ impl Store {
         }
         let mut plans = Vec::new();
         for (index, ((manifest, target), root)) in snapshot.roots.iter().zip(targets).zip(&request.roots).enumerate() {
-            match self.plan(manifest, target, root, request.exact, events)? {
+            match self.plan(manifest, target, root, request.exact, !request.dry_run, events)? {
                 Some(planned) => plans.push(planned),
                 None => {
                     tracing::debug!(snapshot = %snapshot.header.id, root = index, "not usable without damaged blobs");
@@ -316,14 +316,15 @@ impl Store {
         Ok(Some(restored))
     }
 
-    /// Plans one root and checks the blobs that the plan needs; damaged ones are set aside and what
-    /// falls with them is left out. `None` when nothing would be left.
+    /// Plans one root and checks the blobs that the plan needs; damaged ones are set aside (unless `set_aside`
+    /// is false) and what falls with them is left out. `None` when nothing would be left.
     fn plan(
         &self,
         manifest: &Manifest,
         target: &Target,
         root: &Root<'_>,
         exact: bool,
+        set_aside: bool,
         events: &dyn Events,
     ) -> Result<Option<Planned>> {
         let empty = Tree::default();
@@ -338,7 +339,7 @@ impl Store {
         let rules = |omitted| Rules { exact, before: &before, omitted };
         let mut planned = Planned { plan: Plan::new(manifest, tree, root.policy, rules(&[])), ..Planned::default() };
         let wanted: HashSet<u32> = planned.plan.wanted().map(|link| manifest.links[link as usize].inode).collect();
-        let bad = self.check_blobs(manifest, &wanted, &mut planned, events)?;
+        let bad = self.check_blobs(manifest, &wanted, &mut planned, set_aside, events)?;
         if bad.is_empty() {
             return Ok(Some(planned));
         }
@@ -396,6 +397,7 @@ impl Store {
         manifest: &Manifest,
         wanted: &HashSet<u32>,
         planned: &mut Planned,
+        set_aside: bool,
         events: &dyn Events,
     ) -> Result<HashSet<u32>> {
         let mut inodes: Vec<u32> =
@@ -420,7 +422,7 @@ impl Store {
                 }
                 Checked::Missing => format!("the blob {} is missing", path.display()),
                 Checked::Unproven(why) => format!("the blob {} cannot be trusted: {why}", path.display()),
-                Checked::Damaged(why) if self.is_read_only() => {
+                Checked::Damaged(why) if self.is_read_only() || !set_aside => {
                     format!("the blob {} is damaged: {why}", path.display())
                 }
                 Checked::Damaged(why) => match blobs.quarantine(id) {
@@ -506,7 +508,7 @@ pub(crate) fn apply_fresh(
     ladder: &Ladder,
     events: &dyn Events,
 ) -> Result<Option<Vec<u64>>> {
-    let Some(planned) = store.plan(manifest, &Target::Fresh { exists: true }, root, true, events)? else {
+    let Some(planned) = store.plan(manifest, &Target::Fresh { exists: true }, root, true, true, events)? else {
         return Ok(None);
     };
     if !planned.omitted.is_empty() {
