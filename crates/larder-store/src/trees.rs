@@ -318,6 +318,14 @@ impl Store {
         if !ours {
             return Ok(());
         }
+        // In a namespace of its own a job may see a mount that we do not.
+        if let Some(session) = self.session(root)
+            && session.boot == larder_fs::process::boot_id()
+            && session.pid != std::process::id()
+            && larder_fs::process::is_alive(session.pid)
+        {
+            return Err(Error::BusyRoot { path: root.to_path_buf(), waited_s: 0 });
+        }
         // After a restart of the machine something else may be mounted there: only an overlay is ours.
         if larder_fs::exists(root)
             && larder_fs::mount::is_mount_point(root)?

@@ -11,7 +11,7 @@ use crate::events::{Events, Phase};
 use crate::link_mode::{Ladder, Moved};
 use crate::manifest::{Content, Inode, Manifest};
 use crate::store::Store;
-use larder_fs::{Dir, Meta, finish_file, set_up_file};
+use larder_fs::{Dir, Meta, Timestamp, finish_file, set_up_file};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -412,7 +412,8 @@ fn invalidate(dir: &Dir, name: &OsStr) -> Result<()> {
                 // Another owner's file, or one that is being executed, cannot be written but it can go.
                 && dir.truncate_file(name).is_ok() =>
         {
-            Ok(())
+            // An old time: were this restore to die, the directory must not look newer than the snapshot.
+            Ok(dir.set_mtime(name, Timestamp::default())?)
         }
         Some(_) => Ok(dir.remove_all(name)?),
         None => Ok(()),

@@ -574,7 +574,9 @@ fn examine(path: &Path) -> Result<Target> {
 
 fn is_newer(target: &Target, manifest: &Manifest) -> bool {
     let Target::Over { tree, .. } = target else { return false };
-    let there = tree.files.iter().map(|file| file.meta.mtime).max();
+    // What a restore that died left behind is new, and worth nothing.
+    let temporary = |name: &OsStr| name.as_encoded_bytes().starts_with(plan::TEMP_PREFIX.as_bytes());
+    let there = tree.files.iter().filter(|file| !temporary(&file.name)).map(|file| file.meta.mtime).max();
     let ours = manifest.inodes.iter().map(|inode| inode.mtime).max();
     there > ours
 }

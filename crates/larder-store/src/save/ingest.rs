@@ -249,7 +249,8 @@ impl<'a> Intake<'a> {
             return Ok(());
         }
         let ingest = self.store.room(crate::blob::INGEST)?;
-        Ok(self.staging.dir.rename_new(OsStr::new(STAGED_INGEST), &ingest, &self.save.dir_name())?)
+        // The name is this save's own, and not every file system knows renames that refuse to replace.
+        Ok(self.staging.dir.rename(OsStr::new(STAGED_INGEST), &ingest, &self.save.dir_name())?)
     }
 
     /// Takes back what [`Intake::settle`] moved, after a failure.

@@ -13,6 +13,7 @@ use crate::join::Join;
 use crate::link_mode::{Ladder, LinkMode};
 use crate::manifest::{Content, DirEntry, Inode, Link, Manifest, Symlink};
 use crate::policy::Treatment;
+use crate::restore::plan::TEMP_PREFIX;
 use crate::restore::{Root, Work};
 use crate::session::Session;
 use crate::snapshot::{Header, Place, RootSummary, Snapshot};
@@ -213,7 +214,11 @@ impl Store {
             None => return Err(bad("it does not exist")),
         };
         events.phase(Phase::Examine, 0);
-        let tree = larder_fs::walk(&dir)?;
+        let mut tree = larder_fs::walk(&dir)?;
+        // What a restore that died left behind is no part of the directory.
+        let ours = |name: &std::ffi::OsStr| name.as_bytes().starts_with(TEMP_PREFIX.as_bytes());
+        tree.files.retain(|file| !ours(&file.name));
+        tree.symlinks.retain(|link| !ours(&link.name));
         settle_clock(&dir, &tree)?;
         for special in &tree.specials {
             let what = match special.kind {
@@ -316,9 +321,13 @@ impl Store {
             .filter_map(|(file, link)| {
                 let inode = manifest.links[(*link)? as usize].inode;
                 let (meta, recorded) = (&tree.files[file as usize].meta, &manifest.inodes[inode as usize]);
+                // Tools that give files fixed times hide their writes in the mtime, not in the ctime. That of a
+                // linked file says nothing: every new name moves it.
+                let written_since = meta.nlink == 1 && meta.ctime > session.created;
                 let same = meta.ino == session.inodes[inode as usize]
                     && meta.size == recorded.size
-                    && meta.mtime == recorded.mtime;
+                    && meta.mtime == recorded.mtime
+                    && !written_since;
                 same.then_some((file, inode))
             })
             .collect();

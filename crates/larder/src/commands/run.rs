@@ -47,12 +47,16 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
             None
         }
     };
+    // What a restore left half changed is nobody's world: saving it would make it everybody's.
+    let mut half_restored = false;
     let mut restored = match &cache {
         Some((store, request)) => match restore::restore(store, request, &settings, false, &talk) {
             Ok(transfer) => transfer,
             Err(error) if is_usage(&error) => return Err(error),
             Err(error) => {
-                talk.warn(&format!("{error:#}; the command runs with what is there"));
+                half_restored = is_half_restored(&error);
+                let fate = if half_restored { ", and nothing is saved" } else { "" };
+                talk.warn(&format!("{error:#}; the command runs with what is there{fate}"));
                 Transfer::nothing(Outcome::Miss, &request.key)
             }
         },
@@ -68,6 +72,7 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
         SaveWhen::Success => code == 0,
         SaveWhen::Never => false,
     };
+    let wanted = wanted && !half_restored;
     let saved = match &cache {
         Some((store, request)) if wanted && request.is_outdated() => {
             match Request::resolve(&args.which, &args.how, &settings, &dir, &args.command) {
@@ -120,6 +125,10 @@ fn say(talk: &Talk, restored: &Transfer, saved: Option<&Transfer>) {
         None => "nothing saved".to_owned(),
     };
     talk.say(&format!("{} in {} ms; {saved}", restored.line(), restored.duration_ms));
+}
+
+fn is_half_restored(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(larder_store::Error::HalfRestored { .. }))
 }
 
 fn is_usage(error: &anyhow::Error) -> bool {

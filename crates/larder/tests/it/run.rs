@@ -192,11 +192,20 @@ fn a_reader_who_leaves_changes_nothing_for_the_command() {
 fn started(sandbox: &Sandbox, tree: &Path, script: &str) -> Child {
     let ready = sandbox.path("ready");
     let script = format!("{script}\n: > {}\nwhile :; do sleep 0.02; done", ready.display());
-    let mut command = sandbox.larder(run_with(tree, &["--save", "always"], &["sh", "-c", &script]));
+    let mut command =
+        listening(sandbox, &sandbox.larder(run_with(tree, &["--save", "always"], &["sh", "-c", &script])));
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until("the command starts", || ready.exists());
     fs::remove_file(ready).unwrap();
     child
+}
+
+/// The command with no signal ignored: whoever started these tests in the background may have ignored some.
+fn listening(sandbox: &Sandbox, larder: &Command) -> Command {
+    let mut command = sandbox.command("env");
+    command.env("LARDER_STORE", &sandbox.store).arg("--default-signal");
+    command.arg(larder.get_program()).args(larder.get_args());
+    command
 }
 
 fn signal(child: &Child, name: &str) {
@@ -258,7 +267,7 @@ fn what_a_terminal_sends_to_all_arrives_once() {
     let mut terminal = sandbox.command("script");
     terminal.env("LARDER_STORE", &sandbox.store).env("TERM", "xterm").args([
         "-qec",
-        &format!("exec {}", words.join(" ")),
+        &format!("exec env --default-signal {}", words.join(" ")),
         "/dev/null",
     ]);
     let mut child = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
