@@ -153,6 +153,40 @@ fn a_dry_run_finds_damage_and_moves_nothing() {
 }
 
 #[test]
+fn a_file_of_the_users_below_a_directory_in_the_way_is_a_miss_unless_exactness_is_asked_for() {
+    let world = World::new();
+    world.restore("dest");
+    let mine = world.path("dest/unit/plain-large/mine");
+    fs::remove_file(mine.parent().unwrap()).unwrap();
+    fs::create_dir(mine.parent().unwrap()).unwrap();
+    fs::write(&mine, "years of work").unwrap();
+    let mut request = restore_request(&world.path("dest"), "k", &ByName, LinkMode::Auto);
+    request.exact = false;
+    let heard = Heard::default();
+    let restored = world.store.restore(&request, &heard).unwrap();
+    assert_eq!(restored.outcome, Outcome::Miss, "{}", heard.text());
+    assert!(heard.text().contains("plain-large/mine") && mine.exists(), "{}", heard.text());
+    request.exact = true;
+    world.store.restore(&request, &()).unwrap();
+    assert_same(&world.tree, &scan(&world.path("dest")), "exact");
+}
+
+#[test]
+fn a_write_that_puts_the_time_back_is_saved() {
+    let world = World::new();
+    let path = world.path("src/unit/plain-large");
+    let time = fs::metadata(&path).unwrap().modified().unwrap();
+    let length = fs::metadata(&path).unwrap().len();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"changed in place", 0).unwrap();
+    file.set_modified(time).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().len(), length);
+    save(&world.store, &world.path("src"), "k", &ByName).unwrap();
+    world.restore("new");
+    assert_same(&scan(&world.path("src")), &scan(&world.path("new")), "what is there now");
+}
+
+#[test]
 fn all_or_nothing_where_nothing_is_known_of_the_files() {
     for (name, harm) in HARMS {
         let world = World::new();

@@ -136,11 +136,11 @@ impl Store {
         let mut targets: Option<Vec<Target>> = None;
         let exact = self.find_exact(&request.place, &request.key)?;
         for found in &exact {
-            let snapshot = match targets.is_none() && !self.has_overlay(&request.roots) {
+            let snapshot = match targets.is_none() {
                 // Most exact snapshots are usable: look at the directories meanwhile.
                 true => {
                     let (snapshot, examined) =
-                        rayon::join(|| load_or_warn(found, events), || self.examine_all(request, events));
+                        rayon::join(|| load_or_warn(found, events), || examine_all(request, events));
                     if snapshot.is_some() {
                         targets = Some(examined?);
                     }
@@ -178,17 +178,6 @@ impl Store {
         Ok(Restored::default())
     }
 
-    fn examine_all(&self, request: &RestoreRequest<'_>, events: &dyn Events) -> Result<Vec<Target>> {
-        events.phase(Phase::Examine, 0);
-        let examine = |root: &Root<'_>| {
-            if !request.dry_run {
-                self.release_overlay(&root.path)?;
-            }
-            examine(&root.path)
-        };
-        request.roots.iter().map(examine).collect()
-    }
-
     fn has_overlay(&self, roots: &[Root<'_>]) -> bool {
         roots.iter().any(|root| larder_fs::exists(&self.overlay_dir(&root.path)))
     }
@@ -222,9 +211,10 @@ impl Store {
         if snapshot.roots.len() != request.roots.len() {
             return Ok(None);
         }
-        let targets: &[Target] = match targets {
+        let slot = targets;
+        let mut targets: &[Target] = match slot {
             Some(targets) => targets,
-            None => targets.insert(self.examine_all(request, events)?),
+            None => slot.insert(examine_all(request, events)?),
         };
         let mut restored = Restored {
             key: Some(snapshot.header.key.clone()),
@@ -240,12 +230,35 @@ impl Store {
                 return Ok(Some(restored));
             }
         }
+        if !request.dry_run && self.has_overlay(&request.roots) {
+            // What was written in an overlay goes with it: only for a snapshot that can take its place.
+            let empty = Target::Fresh { exists: true };
+            for (manifest, root) in snapshot.roots.iter().zip(&request.roots) {
+                if self.plan(manifest, &empty, root, request.exact, true, events)?.is_none() {
+                    return Ok(None);
+                }
+            }
+            for root in &request.roots {
+                self.release_overlay(&root.path)?;
+            }
+            targets = slot.insert(examine_all(request, events)?);
+        }
         if let Some(done) = self.restore_prepared(snapshot, request, targets, &mut restored, events)? {
             return Ok(done.then_some(restored));
         }
         let mut plans = Vec::new();
         for (index, ((manifest, target), root)) in snapshot.roots.iter().zip(targets).zip(&request.roots).enumerate() {
             match self.plan(manifest, target, root, request.exact, !request.dry_run, events)? {
+                Some(planned) if !planned.plan.blocked.is_empty() => {
+                    let path = root.path.join(&planned.plan.blocked[0]);
+                    events.warn(&format!(
+                        "{} is not larder's, and lies in a directory where the snapshot {} has a file or link; \
+                         --exact would remove it",
+                        path.display(),
+                        snapshot.header.id
+                    ));
+                    return Ok(None);
+                }
                 Some(planned) => plans.push(planned),
                 None => {
                     tracing::debug!(snapshot = %snapshot.header.id, root = index, "not usable without damaged blobs");
@@ -552,6 +565,11 @@ fn refuse_file(path: &Path) -> Result<()> {
         None | Some(Kind::Dir | Kind::Symlink) => Ok(()),
         Some(_) => Err(Error::BadRoot { path: path.to_path_buf(), reason: "it is not a directory".into() }),
     }
+}
+
+fn examine_all(request: &RestoreRequest<'_>, events: &dyn Events) -> Result<Vec<Target>> {
+    events.phase(Phase::Examine, 0);
+    request.roots.iter().map(|root| examine(&root.path)).collect()
 }
 
 /// What stands at a root's path, which is a directory, a link or nothing.

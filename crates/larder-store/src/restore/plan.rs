@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) symlinks: Vec<(u32, bool)>,
     /// What stands in the way of an entry of another kind, as paths: removed first.
     pub(crate) obstacles: Vec<OsString>,
+    /// Files that nobody gave larder leave to remove, below directories that are in the way.
+    pub(crate) blocked: Vec<OsString>,
     /// Files and links to remove, as paths, at the end; the flag says that the file vouches for others.
     pub(crate) removals: Vec<(OsString, bool)>,
     /// Directories to remove when they are empty, as paths, deepest first.
@@ -218,20 +220,6 @@ impl Plan {
                 let all = || tree.files.iter().map(|f| tree.relative(f.dir, &f.name).into_vec()).collect::<Vec<_>>();
                 treatments.get_or_insert_with(|| policy.treatments(&all()))[index].vouches
             };
-            if in_the_way[file.dir as usize] {
-                continue;
-            }
-            let path = tree.relative(file.dir, &file.name);
-            if let Some(link) = join.file_to_link[index] {
-                if self.actions[link as usize] == Action::Omit {
-                    self.removals.push((path.clone(), vouches()));
-                }
-                continue;
-            }
-            if wanted(file.dir, &file.name) {
-                self.obstacles.push(path);
-                continue;
-            }
             let made_by_us = || {
                 before.as_ref().is_some_and(|(manifest, session, join)| {
                     join.file_to_link[index].is_some_and(|link| {
@@ -242,6 +230,23 @@ impl Plan {
                     })
                 })
             };
+            let path = tree.relative(file.dir, &file.name);
+            if in_the_way[file.dir as usize] {
+                if !rules.exact && !made_by_us() {
+                    self.blocked.push(path);
+                }
+                continue;
+            }
+            if let Some(link) = join.file_to_link[index] {
+                if self.actions[link as usize] == Action::Omit {
+                    self.removals.push((path.clone(), vouches()));
+                }
+                continue;
+            }
+            if wanted(file.dir, &file.name) {
+                self.obstacles.push(path);
+                continue;
+            }
             let temporary = file.name.as_bytes().starts_with(TEMP_PREFIX.as_bytes());
             if rules.exact || temporary || made_by_us() {
                 self.removals.push((path.clone(), vouches()));
