@@ -52,8 +52,19 @@ fn chain(error: &larder_fs::Error) -> String {
     format!("{error}: {}", error.source)
 }
 
-/// All settings that apply in `dir`.
+/// All settings that apply in `dir`. Whoever switched larder off is not told what is wrong with them.
 pub(crate) fn settings(global: &Global, dir: &Path, typed: &Typed) -> Result<Settings> {
+    resolve_settings(global, dir, typed).or_else(|error| {
+        let off = Layer { disable: Some(true), ..Layer::default() };
+        let source = Source::Environment("LARDER_DISABLE".into());
+        match settings::is_disabled(&host::env) {
+            true => Ok(Settings::resolve(&[(source, off)], settings::default_store(&host::env))),
+            false => Err(error),
+        }
+    })
+}
+
+fn resolve_settings(global: &Global, dir: &Path, typed: &Typed) -> Result<Settings> {
     let line = Layer {
         store: global.store.clone(),
         link_mode: typed.link_mode,

@@ -144,6 +144,11 @@ pub(crate) fn environment_layers(env: &dyn Fn(&str) -> Option<OsString>) -> Resu
     Ok(layers)
 }
 
+/// Whether the environment switches larder off, whatever else it says.
+pub(crate) fn is_disabled(env: &dyn Fn(&str) -> Option<OsString>) -> bool {
+    env("LARDER_DISABLE").and_then(|value| boolean(value.to_str()?).ok()).unwrap_or(false)
+}
+
 fn choice<T: ValueEnum>(text: &str) -> Result<T, String> {
     T::from_str(text, true).map_err(|_| {
         let names: Vec<_> =
@@ -235,6 +240,12 @@ mod tests {
         let files = |path: &Path| (path == Path::new("/r/larder.toml")).then(|| b"stroe = \"x\"".to_vec());
         let bad = file_layers(Path::new("/r"), &env_of(&[]), &files).unwrap_err().to_string();
         assert!(bad.contains("/r/larder.toml") && bad.contains("stroe"), "{bad}");
+    }
+
+    #[test]
+    fn larder_is_off_when_the_environment_says_so() {
+        assert!(is_disabled(&env_of(&[("LARDER_DISABLE", "1"), ("LARDER_SAVE", "sometimes")])));
+        assert!(!is_disabled(&env_of(&[("LARDER_DISABLE", "0")])) && !is_disabled(&env_of(&[])));
     }
 
     #[test]

@@ -152,7 +152,8 @@ impl Store {
                 && snapshot.header.key == request.key
                 && let Some(mut restored) = self.restore_snapshot(&snapshot, request, &mut targets, events)?
             {
-                restored.outcome = if restored.omitted.is_empty() { Outcome::Hit } else { Outcome::Partial };
+                let whole = restored.omitted.is_empty() && !restored.kept_newer;
+                restored.outcome = if whole { Outcome::Hit } else { Outcome::Partial };
                 return Ok(restored);
             }
         }
