@@ -58,7 +58,6 @@ impl Store {
     /// version wrote it, [`Error::Fs`] where the file system refuses.
     pub fn open(path: &Path, events: &dyn Events) -> Result<Self> {
         let path = &std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-        let is_new = matches!(larder_fs::metadata(path), Ok(None));
         if let Err(e) = larder_fs::create_parents(path) {
             return match larder_fs::metadata(path) {
                 Ok(Some(_)) => Err(not_a_store(path, "it is a file, not a directory")),
@@ -69,10 +68,6 @@ impl Store {
             };
         }
         let root = Dir::open(path)?;
-        if is_new {
-            // What is saved may be private: only who makes the directory beforehand can share it with others.
-            root.set_mode_self(0o700)?;
-        }
         let read_only = match read_format(&root, path)? {
             true => create_rooms(&root)?,
             false => {
