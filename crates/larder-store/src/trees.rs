@@ -16,8 +16,7 @@ use crate::events::{Events, Phase};
 use crate::join::range;
 use crate::link_mode::{Ladder, LinkMode};
 use crate::manifest::Manifest;
-use crate::restore::{RestoreRequest, Restored, Root, Target, split_root};
-use crate::restore::{apply_fresh, nearest_existing};
+use crate::restore::{RestoreRequest, Restored, Root, Target, apply_fresh, nearest_existing, split_root};
 use crate::snapshot::Snapshot;
 use crate::store::{Staging, Store, TREES, chain};
 use larder_fs::{Dir, FsType, Kind, Volume, subvolume};
@@ -40,14 +39,15 @@ pub enum TreeKind {
 }
 
 impl TreeKind {
+    /// What the names of such trees begin with.
     fn name(self) -> &'static str {
         match self {
-            Self::Spare => "spare",
-            Self::Subvolume => "subvolume",
             Self::Lower => "lower",
+            other => other.mode().name(),
         }
     }
 
+    /// The link mode that restores by such trees.
     fn mode(self) -> LinkMode {
         match self {
             Self::Spare => LinkMode::Spare,
@@ -83,9 +83,10 @@ impl Store {
         if self.find_tree(snapshot, kind)?.is_some() {
             return Ok(0);
         }
-        self.build_tree(snapshot, kind, roots, link_mode, events)
+        self.build_tree(snapshot, kind, roots, link_mode, events).map(|(_, files)| files)
     }
 
+    /// Makes a tree and gives it its name; returns where it is and how many files it has.
     fn build_tree(
         &self,
         snapshot: &Snapshot,
@@ -93,7 +94,7 @@ impl Store {
         roots: &[Root<'_>],
         link_mode: LinkMode,
         events: &dyn Events,
-    ) -> Result<u64> {
+    ) -> Result<(PathBuf, u64)> {
         let staging = self.staging()?;
         let tree = OsStr::new("tree");
         staging.dir.create_dir(tree)?;
@@ -124,8 +125,9 @@ impl Store {
         let id = OsStr::new(&snapshot.header.id);
         trees.ensure_dir(id)?;
         let name: OsString = format!("{}-{:08x}", kind.name(), fastrand::u32(..)).into();
-        staging.dir.rename(tree, &trees.open_beneath(id)?, &name)?;
-        Ok(files)
+        let trees = trees.open_beneath(id)?;
+        staging.dir.rename(tree, &trees, &name)?;
+        Ok((trees.join(name), files))
     }
 
     fn find_tree(&self, snapshot: &Snapshot, kind: TreeKind) -> Result<Option<PathBuf>> {
@@ -214,15 +216,14 @@ impl Store {
                 }
             }
         }
-        if self.find_tree(snapshot, kind)?.is_none() {
+        let path = match self.find_tree(snapshot, kind)? {
+            Some(path) => path,
             // What was asked for by name is prepared now; a spare made now would be a plain restore.
-            let wanted = request.link_mode == kind.mode() && kind != TreeKind::Spare;
-            if !wanted {
-                return Ok(Err("none was prepared".into()));
+            None if request.link_mode == kind.mode() && kind != TreeKind::Spare => {
+                self.build_tree(snapshot, kind, &request.roots, LinkMode::Auto, events)?.0
             }
-            self.build_tree(snapshot, kind, &request.roots, LinkMode::Auto, events)?;
-        }
-        let Some(path) = self.find_tree(snapshot, kind)? else { return Ok(Err("none was prepared".into())) };
+            None => return Ok(Err("none was prepared".into())),
+        };
         // A spare is taken out of everybody's sight first; a rename has one winner.
         let staging = self.staging()?;
         let path = match kind {
