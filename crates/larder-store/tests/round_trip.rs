@@ -455,6 +455,26 @@ fn without_exact_only_what_larder_made_goes() {
 }
 
 #[test]
+fn a_newer_directory_stays_and_nothing_is_counted_as_restored() {
+    let base = fast();
+    let (source, dest) = (base.path().join("source"), base.path().join("dest"));
+    let store = open(&base.path().join("store"));
+    support::small_tree(&source, 0);
+    save_opaque(&store, &source, "k");
+    restore(&store, &dest, "k", &Opaque).unwrap();
+    fs::write(dest.join("unit/built-since"), "newer").unwrap();
+    let before = scan(&dest);
+    let mut request = restore_request(&dest, "k", &Opaque, LinkMode::Auto);
+    request.exact = false;
+    request.keep_newer = true;
+    let kept = store.restore(&request, &()).unwrap();
+    assert_eq!((kept.outcome, kept.kept_newer), (Outcome::Partial, true));
+    assert_eq!((kept.files, kept.bytes, kept.work), (0, 0, larder_store::Work::default()));
+    assert_eq!(kept.key.as_deref(), Some("k"));
+    assert_same(&before, &scan(&dest), "it stays");
+}
+
+#[test]
 fn a_file_with_a_name_that_tools_rewrite_is_never_shared() {
     let base = fast();
     let source = base.path().join("source");

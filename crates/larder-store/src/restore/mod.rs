@@ -95,9 +95,9 @@ pub struct Restored {
     pub key: Option<String>,
     /// Its name.
     pub snapshot: Option<String>,
-    /// File names that the snapshot holds.
+    /// File names that the snapshot holds; none where it was not applied.
     pub files: u64,
-    /// Bytes of its distinct files.
+    /// Bytes of its distinct files; none where it was not applied.
     pub bytes: u64,
     /// Files made, by the name of the mode that made them.
     pub link_modes: BTreeMap<String, u64>,
@@ -213,8 +213,6 @@ impl Store {
         let mut restored = Restored {
             key: Some(snapshot.header.key.clone()),
             snapshot: Some(snapshot.header.id.clone()),
-            files: snapshot.roots.iter().map(|m| (m.links.len() + m.symlinks.len()) as u64).sum(),
-            bytes: snapshot.roots.iter().map(Manifest::logical_bytes).sum(),
             ..Restored::default()
         };
         if request.keep_newer && !request.exact {
@@ -224,6 +222,8 @@ impl Store {
                 return Ok(Some(restored));
             }
         }
+        restored.files = snapshot.roots.iter().map(|m| (m.links.len() + m.symlinks.len()) as u64).sum();
+        restored.bytes = snapshot.roots.iter().map(Manifest::logical_bytes).sum();
         if !request.dry_run && self.has_overlay(&request.roots) {
             // What was written in an overlay goes with it: only for a snapshot that can take its place.
             let empty = Target::Fresh { exists: true };
