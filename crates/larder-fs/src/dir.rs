@@ -8,7 +8,8 @@ use crate::fault;
 use crate::meta::{Kind, Meta, Timestamp};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, SeekFrom, Timespec, Timestamps, UTIME_OMIT,
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, SeekFrom, Timespec, Timestamps, UTIME_NOW,
+    UTIME_OMIT,
 };
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -298,6 +299,15 @@ impl Dir {
     pub fn set_mtime_self(&self, mtime: Timestamp) -> Result<()> {
         fault::check("stamp").map_err(|e| Error::new("stamp", &self.path, e))?;
         rustix::fs::futimens(&self.fd, &stamps(mtime)).map_err(|e| Error::new("stamp", &self.path, e))
+    }
+
+    /// Gives `name` the modification time now, by the clock that stamps files: the precise clock runs ahead of it, and
+    /// what is written a moment later would seem older. A symbolic link is stamped itself.
+    pub fn touch(&self, name: &OsStr) -> Result<()> {
+        // Both times, because that is what whoever may write to the file but does not own it may do.
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let now = Timestamps { last_access: now, last_modification: now };
+        self.run("touch", name, || rustix::fs::utimensat(&self.fd, name, &now, AtFlags::SYMLINK_NOFOLLOW))
     }
 
     /// Opens the file `name` for reading; a symbolic link is refused.

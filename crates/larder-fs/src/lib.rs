@@ -31,4 +31,4 @@ pub use file::{
 pub use lock::{Lock, LockKind};
 pub use meta::{Kind, Meta, Timestamp};
 pub use volume::{FsType, Space, Volume};
-pub use walk::{DirNode, FileNode, SpecialNode, SymlinkNode, Tree, walk};
+pub use walk::{Choose, DirNode, FileNode, SpecialNode, SymlinkNode, Tree, walk, walk_chosen};

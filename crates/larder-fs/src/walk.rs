@@ -86,6 +86,15 @@ struct Listed {
 
 /// Walks the tree below `root`. Entries that vanish meanwhile are left out.
 pub fn walk(root: &Dir) -> Result<Tree> {
+    walk_chosen(root, &|_, _, _| {})
+}
+
+/// What takes entries out of a directory's listing before they are examined; it is given the directory and its path
+/// below the root.
+pub type Choose<'a> = &'a (dyn Fn(&Dir, &OsStr, &mut Vec<Entry>) + Sync);
+
+/// Walks the tree below `root` as [`walk`] does, but only the entries that `choose` leaves in each listing.
+pub fn walk_chosen(root: &Dir, choose: Choose<'_>) -> Result<Tree> {
     let mut tree = Tree::default();
     tree.dirs.push(DirNode { parent: 0, name: OsString::new(), relative: OsString::new(), meta: root.stat_self()? });
     let mut level = 0..1_u32;
@@ -94,7 +103,7 @@ pub fn walk(root: &Dir) -> Result<Tree> {
         let listed: Vec<Option<Listed>> = indices
             .par_iter()
             .with_min_len(8)
-            .map(|index| list(root, &tree.dirs[*index as usize].relative, *index))
+            .map(|index| list(root, &tree.dirs[*index as usize].relative, *index, choose))
             .collect::<Result<_>>()?;
         for (index, listed) in level.clone().zip(listed) {
             let Some(listed) = listed else { continue };
@@ -138,13 +147,14 @@ fn examine(dir: &Dir, entry: Entry) -> Result<Option<Examined>> {
 }
 
 /// Lists one directory, or `None` when it is gone.
-fn list(root: &Dir, relative: &OsStr, index: u32) -> Result<Option<Listed>> {
+fn list(root: &Dir, relative: &OsStr, index: u32, choose: Choose<'_>) -> Result<Option<Listed>> {
     let dir = match root.open_beneath(relative) {
         Ok(dir) => dir,
         Err(e) if e.is_not_found() && index != 0 => return Ok(None),
         Err(e) => return Err(e),
     };
     let mut entries = dir.entries()?;
+    choose(&dir, relative, &mut entries);
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     // One large directory must not keep one thread busy while the others wait.
     let examined: Vec<Option<Examined>> =
@@ -177,5 +187,10 @@ mod tests {
         assert_eq!(dirs, ["", "a", "b", "a/c", "b/d"]);
         assert_eq!(tree.relative(tree.files[0].dir, &tree.files[0].name), "b/d/file");
         assert_eq!(tree.symlinks[0].target, b"nowhere");
+        let chosen = walk_chosen(&Dir::open(temp.path()).unwrap(), &|_, relative, entries| {
+            entries.retain(|entry| entry.name != "a" && relative != "b");
+        });
+        let chosen = chosen.unwrap();
+        assert_eq!((chosen.dirs.len(), chosen.files.len(), chosen.symlinks.len()), (2, 0, 1));
     }
 }

@@ -5,6 +5,7 @@
 //! sessions/ROOT          one file a directory, named by a digest of its path
 //! sessions/ROOT.lock     held by whoever restores to or saves from that directory
 //! sessions/ROOT.overlay/ upper and work directory of an overlay mounted there
+//! sessions/ROOT.sources  what the sources of that directory held (`sources`)
 //! ```
 //!
 //! A session names a snapshot and the inode number that each of its files has in the directory. A file
@@ -78,7 +79,7 @@ impl Session {
     }
 }
 
-fn name_of(root: &Path) -> String {
+pub(crate) fn name_of(root: &Path) -> String {
     blake3::hash(root.as_os_str().as_bytes()).to_hex()[..24].to_owned()
 }
 

@@ -3,9 +3,10 @@
 //! ```text
 //! snapshots/PLACE/KEY-ID
 //!
-//! magic "larder snapshot\n", version u32, header length u32, body length u64, inline length u64,
-//! BLAKE3 of header, of body, of the inline section (little endian throughout),
-//! header (JSON: what a person wants to know), body (postcard: the roots), inline section (small files)
+//! magic "larder snapshot\n", version u32, header length u32, lengths of the other three sections u64,
+//! BLAKE3 of each of the four sections (little endian throughout),
+//! header (JSON: what a person wants to know), provenance (postcard: what the roots were built from),
+//! body (postcard: the roots), inline section (small files)
 //! ```
 //!
 //! PLACE and KEY are shortened digests, so keys may hold any characters and a look-up by exact key is
@@ -16,6 +17,7 @@
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::manifest::Manifest;
+use crate::provenance::Provenance;
 use crate::store::{SNAPSHOTS, Staging, Store, chain};
 use larder_fs::{Dir, Kind, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -25,8 +27,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8; 16] = b"larder snapshot\n";
-const VERSION: u32 = 1;
-const PREAMBLE: usize = 16 + 4 + 4 + 8 + 8 + 3 * 32;
+/// Version 1 had no provenance. Only this version is read: an unreadable snapshot is a miss, and the next save
+/// publishes one that can be read.
+const VERSION: u32 = 2;
+const PREAMBLE: usize = 16 + 4 + 4 + 3 * 8 + 4 * 32;
 /// No header is longer: it holds a key, some parts and the roots' paths.
 const MAX_HEADER: u32 = 16 << 20;
 
@@ -118,16 +122,18 @@ pub struct RootSummary {
 pub struct Snapshot {
     /// What a person wants to know.
     pub header: Header,
+    /// What the roots were built from.
+    pub provenance: Provenance,
     /// The manifests, one a root.
     pub roots: Vec<Manifest>,
     /// Where it is.
     pub(crate) path: PathBuf,
     file: std::fs::File,
-    inline: InlineSection,
+    inline: Section,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct InlineSection {
+struct Section {
     start: u64,
     len: u64,
     digest: [u8; 32],
@@ -147,10 +153,17 @@ impl Snapshot {
     pub fn load(path: &Path) -> Result<Self> {
         let mut reader = Reader::open(path)?;
         let header = reader.header()?;
-        let body = reader.section(reader.preamble.body_len, &reader.preamble.body_digest)?;
+        let provenance = reader.provenance()?;
+        let body = reader.section(reader.preamble.body)?;
         let roots = decode_body(&body, &header, reader.preamble.inline.len).map_err(|reason| reader.bad(reason))?;
         let inline = reader.preamble.inline;
-        Ok(Self { header, roots, path: path.to_path_buf(), file: reader.file, inline })
+        Ok(Self { header, provenance, roots, path: path.to_path_buf(), file: reader.file, inline })
+    }
+
+    /// Header and provenance alone: enough to judge how near it is.
+    pub fn load_provenance(path: &Path) -> Result<(Header, Provenance)> {
+        let mut reader = Reader::open(path)?;
+        Ok((reader.header()?, reader.provenance()?))
     }
 
     /// The header alone.
@@ -180,11 +193,10 @@ impl Snapshot {
 }
 
 struct Preamble {
-    header_len: u32,
-    body_len: u64,
-    header_digest: [u8; 32],
-    body_digest: [u8; 32],
-    inline: InlineSection,
+    header: Section,
+    provenance: Section,
+    body: Section,
+    inline: Section,
 }
 
 struct Reader<'a> {
@@ -213,8 +225,7 @@ impl<'a> Reader<'a> {
     }
 
     fn header(&mut self) -> Result<Header> {
-        let digest = self.preamble.header_digest;
-        let bytes = self.section(u64::from(self.preamble.header_len), &digest)?;
+        let bytes = self.section(self.preamble.header)?;
         let header: Header = serde_json::from_slice(&bytes).map_err(|e| self.bad(format!("its header: {e}")))?;
         // The id becomes a part of paths, and the key is what people look for: neither may be another's.
         if self.path.file_name() != Some(OsStr::new(&snapshot_name(&header))) {
@@ -223,10 +234,15 @@ impl<'a> Reader<'a> {
         Ok(header)
     }
 
-    /// Reads the next `len` bytes; the file is known to be long enough.
-    fn section(&self, len: u64, digest: &[u8; 32]) -> Result<Vec<u8>> {
-        let bytes = larder_fs::read_up_to(&self.file, len, self.path)?;
-        if blake3::hash(&bytes).as_bytes() != digest {
+    fn provenance(&mut self) -> Result<Provenance> {
+        let bytes = self.section(self.preamble.provenance)?;
+        Provenance::decode(&bytes).map_err(|reason| self.bad(reason))
+    }
+
+    /// Reads the next section; the file is known to be long enough.
+    fn section(&self, section: Section) -> Result<Vec<u8>> {
+        let bytes = larder_fs::read_up_to(&self.file, section.len, self.path)?;
+        if *blake3::hash(&bytes).as_bytes() != section.digest {
             return Err(self.bad("its bytes do not have the recorded digest"));
         }
         Ok(bytes)
@@ -246,19 +262,19 @@ impl Preamble {
         if version != VERSION {
             return Err(format!("it has version {version}, this larder reads version {VERSION}"));
         }
-        let (header_len, body_len, inline_len) = (u32_at(4), u64_at(8), u64_at(16));
-        let start = (PREAMBLE as u64).checked_add(u64::from(header_len)).and_then(|at| at.checked_add(body_len));
-        let end = start.and_then(|start| start.checked_add(inline_len));
-        if header_len > MAX_HEADER || end != Some(file_len) {
+        let header_len = u32_at(4);
+        let lengths = [u64::from(header_len), u64_at(8), u64_at(16), u64_at(24)];
+        let mut at = PREAMBLE as u64;
+        let mut sections = [Section { start: 0, len: 0, digest: [0; 32] }; 4];
+        for (index, (section, len)) in sections.iter_mut().zip(lengths).enumerate() {
+            *section = Section { start: at, len, digest: digest_at(32 + 32 * index) };
+            at = at.checked_add(len).ok_or("its length is not the recorded one")?;
+        }
+        if header_len > MAX_HEADER || at != file_len {
             return Err("its length is not the recorded one".into());
         }
-        Ok(Self {
-            header_len,
-            body_len,
-            header_digest: digest_at(24),
-            body_digest: digest_at(56),
-            inline: InlineSection { start: start.unwrap_or(0), len: inline_len, digest: digest_at(88) },
-        })
+        let [header, provenance, body, inline] = sections;
+        Ok(Self { header, provenance, body, inline })
     }
 }
 
@@ -267,22 +283,30 @@ impl Preamble {
 /// # Errors
 ///
 /// Where the header is larger than any reader accepts.
-pub fn encode(header: &Header, roots: &[Manifest], inline: &[u8]) -> std::result::Result<Vec<u8>, String> {
+pub fn encode(
+    header: &Header,
+    provenance: &Provenance,
+    roots: &[Manifest],
+    inline: &[u8],
+) -> std::result::Result<Vec<u8>, String> {
     let header = serde_json::to_vec(header).expect("a header is plain data");
     let header_len = u32::try_from(header.len()).ok().filter(|len| *len <= MAX_HEADER);
     let header_len = header_len.ok_or_else(|| format!("key and key parts have {} bytes together", header.len()))?;
+    let provenance = provenance.encode();
     let body = postcard::to_stdvec(roots).expect("manifests are plain data");
-    let mut bytes = Vec::with_capacity(PREAMBLE + header.len() + body.len());
+    let mut bytes = Vec::with_capacity(PREAMBLE + header.len() + provenance.len() + body.len());
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&VERSION.to_le_bytes());
     bytes.extend_from_slice(&header_len.to_le_bytes());
-    bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&(inline.len() as u64).to_le_bytes());
-    for section in [&header[..], &body[..], inline] {
+    for section in [&provenance[..], &body[..], inline] {
+        bytes.extend_from_slice(&(section.len() as u64).to_le_bytes());
+    }
+    for section in [&header[..], &provenance[..], &body[..], inline] {
         bytes.extend_from_slice(blake3::hash(section).as_bytes());
     }
-    bytes.extend_from_slice(&header);
-    bytes.extend_from_slice(&body);
+    for section in [&header[..], &provenance[..], &body[..]] {
+        bytes.extend_from_slice(section);
+    }
     Ok(bytes)
 }
 
@@ -308,6 +332,7 @@ impl Store {
         staging: &Staging,
         place: &Place,
         header: &mut Header,
+        provenance: &Provenance,
         roots: &[Manifest],
         inline: &[u8],
     ) -> Result<Staged> {
@@ -317,7 +342,7 @@ impl Store {
         let time = newest.map_or(millis, |newest| millis.max(newest + 1));
         header.id = format!("{time:012x}{:08x}", fastrand::u32(..));
         let file = OsString::from("snapshot");
-        let bytes = encode(header, roots, inline)
+        let bytes = encode(header, provenance, roots, inline)
             .map_err(|reason| Error::BadSnapshot { path: staging.dir.join(&file), reason })?;
         larder_fs::write_new(&staging.dir, &file, &[&bytes, inline], false)?;
         let name = snapshot_name(header);
@@ -404,22 +429,25 @@ pub(crate) fn load_or_warn(found: &Found, events: &dyn Events) -> Option<Snapsho
 /// # Errors
 ///
 /// [`Error::BadSnapshot`] with the reason.
-pub fn parse(bytes: &[u8]) -> Result<(Header, Vec<Manifest>)> {
+pub fn parse(bytes: &[u8]) -> Result<(Header, Provenance, Vec<Manifest>)> {
     let bad = |reason: String| Error::BadSnapshot { path: PathBuf::from("(bytes)"), reason };
-    let (head, rest) = bytes.split_first_chunk::<PREAMBLE>().ok_or_else(|| bad("it is cut short".into()))?;
+    let (head, mut rest) = bytes.split_first_chunk::<PREAMBLE>().ok_or_else(|| bad("it is cut short".into()))?;
     let preamble = Preamble::parse(head, bytes.len() as u64).map_err(bad)?;
-    let (header, rest) = rest.split_at(preamble.header_len as usize);
-    let (body, inline) = rest.split_at(usize::try_from(preamble.body_len).map_err(|e| bad(e.to_string()))?);
-    for (section, digest) in
-        [(header, preamble.header_digest), (body, preamble.body_digest), (inline, preamble.inline.digest)]
-    {
-        if *blake3::hash(section).as_bytes() != digest {
-            return Err(bad("its bytes do not have the recorded digest".into()));
+    let mut section = |section: Section| {
+        let bytes = rest.split_off(..usize::try_from(section.len).unwrap_or(usize::MAX)).unwrap_or_default();
+        match *blake3::hash(bytes).as_bytes() == section.digest {
+            true => Ok(bytes),
+            false => Err(bad("its bytes do not have the recorded digest".into())),
         }
-    }
+    };
+    let header = section(preamble.header)?;
+    let provenance = section(preamble.provenance)?;
+    let body = section(preamble.body)?;
+    let inline = section(preamble.inline)?;
     let header: Header = serde_json::from_slice(header).map_err(|e| bad(format!("its header: {e}")))?;
+    let provenance = Provenance::decode(provenance).map_err(bad)?;
     let roots = decode_body(body, &header, inline.len() as u64).map_err(bad)?;
-    Ok((header, roots))
+    Ok((header, provenance, roots))
 }
 
 /// Decodes and checks manifests whose inline files lie within `inline_len` bytes. This is what stands between

@@ -301,7 +301,7 @@ fn rewrite(path: &Path, change: impl FnOnce(&mut Manifest, &mut larder_store::He
     let inline = snapshot.inline().unwrap();
     let (mut header, mut roots) = (snapshot.header.clone(), snapshot.roots.clone());
     change(&mut roots[0], &mut header);
-    let mut bytes = larder_store::encode(&header, &roots, &inline).unwrap();
+    let mut bytes = larder_store::encode(&header, &snapshot.provenance, &roots, &inline).unwrap();
     bytes.extend_from_slice(&inline);
     fs::remove_file(path).unwrap();
     fs::write(path, bytes).unwrap();

@@ -2,7 +2,8 @@
 #![expect(clippy::disallowed_methods, reason = "tests arrange their own files")]
 
 use larder_store::{
-    Content, DirEntry, Header, Inode, Link, Manifest, RootSummary, Symlink, decode_manifests, encode, parse,
+    Content, DirEntry, Header, Inode, Link, Manifest, Provenance, RootSummary, Stamp, State, Symlink, decode_manifests,
+    encode, parse,
 };
 use std::fs;
 use std::path::PathBuf;
@@ -26,7 +27,7 @@ fn every_input_is_read_or_refused() {
     let (mut read, mut refused) = (0, 0);
     for (path, bytes) in corpus("snapshot") {
         match parse(&bytes) {
-            Ok((_, roots)) => {
+            Ok((_, _, roots)) => {
                 use_all(&roots);
                 read += 1;
             }
@@ -82,36 +83,65 @@ fn sample() -> (Header, Vec<Manifest>) {
     (header, vec![manifest])
 }
 
+fn provenance() -> Provenance {
+    let stamp = |path: &[u8], state| Stamp {
+        path: path.to_vec(),
+        state,
+        mtime: larder_fs::Timestamp { secs: 1_600_000_000, nanos: 9 },
+        listed: true,
+    };
+    let digest = larder_store::Digest([3; 32]);
+    let stamps = vec![
+        stamp(b"/w", State::Dir { names: digest }),
+        stamp(b"/w/lib.rs", State::File { size: 5, digest }),
+        stamp(b"/w/\xff", State::Symlink { target: digest }),
+    ];
+    Provenance { stamps, notes: b"notes".to_vec() }
+}
+
+fn sample_file() -> Vec<u8> {
+    let (header, roots) = sample();
+    [&encode(&header, &provenance(), &roots, b"abc").unwrap()[..], b"abc"].concat()
+}
+
 #[test]
 fn what_was_encoded_is_decoded() {
     let (header, roots) = sample();
-    let mut bytes = encode(&header, &roots, b"abc").unwrap();
-    bytes.extend_from_slice(b"abc");
-    assert_eq!(parse(&bytes).unwrap(), (header, roots));
+    assert_eq!(parse(&sample_file()).unwrap(), (header, provenance(), roots));
 }
 
-/// Writes the seeds anew after a change of the format: `cargo test -p larder-store --test fuzz_corpus -- --ignored`.
-#[test]
-#[ignore = "writes to the corpus"]
-fn write_seeds() {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-    let (header, roots) = sample();
-    let mut bytes = encode(&header, &roots, b"abc").unwrap();
-    bytes.extend_from_slice(b"abc");
-    fs::write(dir.join("snapshot/good"), &bytes).unwrap();
-    fs::write(dir.join("snapshot/cut"), &bytes[..bytes.len() / 2]).unwrap();
-    bytes[16] = 9;
-    fs::write(dir.join("snapshot/foreign-version"), &bytes).unwrap();
+/// Seeds that this version of the format makes, by their names below `fuzz/corpus`.
+fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let (_, roots) = sample();
+    let good = sample_file();
+    let mut foreign = good.clone();
+    foreign[16] = 9;
     let body = |roots: &[Manifest]| [&[3][..], &postcard::to_stdvec(roots).unwrap()].concat();
-    fs::write(dir.join("manifest/good"), body(&roots)).unwrap();
     let mut hostile = roots.clone();
     hostile[0].dirs[1].name = b"..".to_vec();
-    fs::write(dir.join("manifest/dots"), body(&hostile)).unwrap();
-    // A table that claims four billion entries.
-    fs::write(dir.join("manifest/huge-count"), [&[3, 1][..], &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat()).unwrap();
-    let mut deep = roots[0].clone();
-    let root = deep.dirs[0].clone();
-    deep = Manifest { dirs: vec![root.clone()], ..Manifest::default() };
+    let root = roots[0].dirs[0].clone();
+    let mut deep = Manifest { dirs: vec![root.clone()], ..Manifest::default() };
     deep.dirs.extend((0..20).map(|parent| DirEntry { parent, name: vec![b'n'; 255], ..root.clone() }));
-    fs::write(dir.join("manifest/deep"), body(&[deep])).unwrap();
+    vec![
+        ("snapshot/cut", good[..good.len() / 2].to_vec()),
+        ("snapshot/good", good),
+        ("snapshot/foreign-version", foreign),
+        ("manifest/good", body(&roots)),
+        ("manifest/dots", body(&hostile)),
+        // A table that claims four billion entries.
+        ("manifest/huge-count", [&[3, 1][..], &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat()),
+        ("manifest/deep", body(&[deep])),
+    ]
+}
+
+/// After a change of the format: `LARDER_WRITE_SEEDS=1 cargo test -p larder-store --test fuzz_corpus`.
+#[test]
+fn the_seeds_are_of_this_format() {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    for (name, bytes) in seeds() {
+        if std::env::var_os("LARDER_WRITE_SEEDS").is_some() {
+            fs::write(dir.join(name), &bytes).unwrap();
+        }
+        assert!(fs::read(dir.join(name)).unwrap() == bytes, "{name} is of another format");
+    }
 }

@@ -8,6 +8,7 @@
 //! is changed in place, only where it differs.
 
 mod apply;
+mod clock;
 mod examine;
 pub(crate) mod plan;
 mod settle;
@@ -17,6 +18,7 @@ use crate::events::Events;
 use crate::link_mode::LinkMode;
 use crate::manifest::Manifest;
 use crate::policy::Policy;
+use crate::provenance::Provenance;
 use crate::snapshot::{Found, Place, Snapshot, load_or_warn};
 use crate::store::Store;
 pub(crate) use examine::{Target, nearest_existing, split_root};
@@ -52,6 +54,8 @@ pub struct RestoreRequest<'a> {
     pub exact: bool,
     /// Leave a directory alone that was changed after the snapshot was made.
     pub keep_newer: bool,
+    /// Pass over a snapshot with times that are still to come: what is touched now must be newer than all of it.
+    pub refuse_future: bool,
     /// Change nothing; say what would be done.
     pub dry_run: bool,
 }
@@ -109,6 +113,8 @@ pub struct Restored {
     pub omitted: Vec<String>,
     /// A directory was newer than the snapshot and was left alone.
     pub kept_newer: bool,
+    /// What the snapshot was built from; empty after a miss.
+    pub provenance: Provenance,
 }
 impl Store {
     /// Restores what `request` names. A miss leaves everything alone and is no error.
@@ -205,6 +211,9 @@ impl Store {
         if snapshot.roots.len() != request.roots.len() {
             return Ok(None);
         }
+        if request.refuse_future && !clock::has_passed(snapshot, events) {
+            return Ok(None);
+        }
         let slot = targets;
         let mut targets: &[Target] = match slot {
             Some(targets) => targets,
@@ -213,6 +222,7 @@ impl Store {
         let mut restored = Restored {
             key: Some(snapshot.header.key.clone()),
             snapshot: Some(snapshot.header.id.clone()),
+            provenance: snapshot.provenance.clone(),
             ..Restored::default()
         };
         if request.keep_newer && !request.exact {

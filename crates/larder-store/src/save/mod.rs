@@ -13,6 +13,7 @@ use crate::join::Join;
 use crate::link_mode::{Ladder, LinkMode};
 use crate::manifest::{Content, DirEntry, Inode, Link, Manifest, Symlink};
 use crate::policy::Treatment;
+use crate::provenance::Provenance;
 use crate::restore::plan::TEMP_PREFIX;
 use crate::restore::{Root, Work};
 use crate::session::Session;
@@ -45,6 +46,8 @@ pub struct SaveRequest<'a> {
     pub parts: Vec<(String, String)>,
     /// The directories.
     pub roots: Vec<Root<'a>>,
+    /// What they were built from, as it stood when it was read.
+    pub provenance: Provenance,
     /// How files may be taken in.
     pub link_mode: LinkMode,
     /// Change nothing; say what would be done.
@@ -184,7 +187,8 @@ impl Store {
             manifest.check(inline.len() as u64).map_err(|reason| Error::BadRoot { path: root.path.clone(), reason })?;
             manifests.push(manifest);
         }
-        let staged = self.stage_snapshot(staging, &request.place, &mut header, &manifests, inline)?;
+        let staged =
+            self.stage_snapshot(staging, &request.place, &mut header, &request.provenance, &manifests, inline)?;
         events.phase(Phase::Sync, 0);
         if intake.new_blobs.load(Ordering::Relaxed) > 0 {
             Volume::sync(&self.root)?;

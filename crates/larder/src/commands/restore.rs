@@ -99,6 +99,7 @@ pub(super) fn restore(
             link_mode: settings.link_mode.value.store_mode(),
             exact: settings.exact.value,
             keep_newer: request.cargo,
+            refuse_future: request.cargo,
             dry_run,
         },
         talk,

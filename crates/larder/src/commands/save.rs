@@ -60,6 +60,7 @@ pub(super) fn save(
             key: request.key.clone(),
             parts: request.parts.clone(),
             roots: request.roots(),
+            provenance: larder_store::Provenance::default(),
             link_mode,
             dry_run,
         },

@@ -1,0 +1,255 @@
+//! Sources as they are now: what they hold, and giving them their times back.
+//!
+//! ```text
+//! sessions/ROOT.sources   what was digested last time, with inode, length and both times: not read again
+//! ```
+//!
+//! The record only spares reading. A file is believed to be as recorded while inode, length, mtime and ctime are, and
+//! its mtime is older than the record by more than a tick of the clock (as git does for racy entries).
+
+use crate::blob::Digest;
+use crate::error::Result;
+use crate::provenance::{Stamp, State};
+use crate::session::name_of;
+use crate::store::{SESSIONS, Store};
+use larder_fs::{Dir, Kind, Meta, Timestamp};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Changes when the record does; another version is no record.
+const VERSION: u32 = 1;
+/// The longest time between two ticks of the clock that stamps files, in nanoseconds (CONFIG_HZ=100).
+const TICK: i64 = 10_000_000;
+/// How often a file that changes while it is digested is tried.
+const ATTEMPTS: u32 = 5;
+
+/// A source to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its absolute path.
+    pub path: PathBuf,
+    /// Whether it was found by listing a tree of sources.
+    pub listed: bool,
+}
+
+/// Sources as they are.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// One stamp a source, sorted by path. What does not exist or cannot be read has none.
+    pub stamps: Vec<Stamp>,
+    /// What the kernel said of each when it was digested.
+    metas: Vec<Meta>,
+    /// How many files were read.
+    pub digested: u64,
+}
+
+/// The time that a source gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Time {
+    /// That of its stamp.
+    At(Timestamp),
+    /// The present.
+    Now,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    taken: Timestamp,
+    entries: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    #[serde(with = "serde_bytes")]
+    path: Vec<u8>,
+    proof: Proof,
+    digest: Digest,
+}
+
+/// What must be equal for a file to be the same, unread.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Proof {
+    ino: u64,
+    size: u64,
+    mtime: Timestamp,
+    ctime: Timestamp,
+}
+
+impl Proof {
+    fn of(meta: &Meta) -> Self {
+        Self { ino: meta.ino, size: meta.size, mtime: meta.mtime, ctime: meta.ctime }
+    }
+}
+
+type Known = HashMap<Vec<u8>, (Proof, Digest)>;
+
+impl Store {
+    /// Looks at sources; those that the record of `root` proves unchanged are not read. `hidden` names the
+    /// directory entries that do not count as part of a directory's listing.
+    pub fn observe(&self, root: &Path, mut sources: Vec<Source>, hidden: &(dyn Fn(&Path) -> bool + Sync)) -> Observed {
+        let known = self.recorded(root).unwrap_or_default();
+        sources.sort_unstable_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
+        // Whoever both listed and named a source listed it.
+        sources.dedup_by(|later, first| {
+            let same = later.path == first.path;
+            first.listed |= same && later.listed;
+            same
+        });
+        let chunks: Vec<&[Source]> = sources.chunk_by(|a, b| a.path.parent() == b.path.parent()).collect();
+        let found: Vec<Vec<(Stamp, Meta, bool)>> = chunks
+            .into_par_iter()
+            .map(|chunk| {
+                let parent = chunk[0].path.parent().unwrap_or(Path::new("/"));
+                let Ok(dir) = Dir::open(parent) else { return Vec::new() };
+                let look = |source| look_at(&dir, source, &known, hidden);
+                chunk.par_iter().with_min_len(8).filter_map(look).collect()
+            })
+            .collect();
+        let mut observed = Observed::default();
+        for (stamp, meta, read) in found.into_iter().flatten() {
+            observed.stamps.push(stamp);
+            observed.metas.push(meta);
+            observed.digested += u64::from(read);
+        }
+        // Directories and the files in them came in groups.
+        let mut both: Vec<(Stamp, Meta)> = observed.stamps.into_iter().zip(observed.metas).collect();
+        both.sort_by(|a, b| a.0.path.cmp(&b.0.path));
+        (observed.stamps, observed.metas) = both.into_iter().unzip();
+        observed
+    }
+
+    /// Writes down what was observed, so that the next time need not read it. Losing the record costs only time.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Fs`] where it cannot be written.
+    pub fn remember_sources(&self, root: &Path, observed: &Observed) -> Result<()> {
+        if self.is_read_only() {
+            return Ok(());
+        }
+        let entry = |(stamp, meta): (&Stamp, &Meta)| match &stamp.state {
+            State::File { digest, .. } => {
+                Some(Entry { path: stamp.path.clone(), proof: Proof::of(meta), digest: *digest })
+            }
+            State::Symlink { .. } | State::Dir { .. } => None,
+        };
+        let entries = observed.stamps.iter().zip(&observed.metas).filter_map(entry).collect();
+        let record = Record { version: VERSION, taken: Timestamp::now(), entries };
+        let body = postcard::to_stdvec(&record).expect("a record is plain data");
+        let staging = self.staging()?;
+        let staged: OsString = format!("sources-{:08x}", fastrand::u32(..)).into();
+        larder_fs::write_new(&staging.dir, &staged, &[blake3::hash(&body).as_bytes(), &body], false)?;
+        let (sessions, name) = (self.room(SESSIONS)?, OsString::from(record_name(root)));
+        sessions.remove_all(&name)?;
+        Ok(staging.dir.rename(&staged, &sessions, &name)?)
+    }
+
+    fn recorded(&self, root: &Path) -> Option<Known> {
+        let path = self.path().join(SESSIONS).join(record_name(root));
+        let bytes = larder_fs::read_optional(&path).ok()??;
+        let (digest, body) = bytes.split_first_chunk::<32>()?;
+        if blake3::hash(body).as_bytes() != digest {
+            return None;
+        }
+        let record: Record = postcard::from_bytes(body).ok()?;
+        let settled = record.taken.as_nanos().saturating_sub(TICK);
+        let usable = |entry: &Entry| entry.proof.mtime.as_nanos() < settled;
+        let entries = record.entries.into_iter().filter(usable).map(|e| (e.path, (e.proof, e.digest)));
+        (record.version == VERSION).then(|| entries.collect())
+    }
+}
+
+fn record_name(root: &Path) -> String {
+    format!("{}.sources", name_of(root))
+}
+
+/// The source's stamp, what the kernel says of it, and whether it was read.
+fn look_at(
+    dir: &Dir,
+    source: &Source,
+    known: &Known,
+    hidden: &(dyn Fn(&Path) -> bool + Sync),
+) -> Option<(Stamp, Meta, bool)> {
+    let name = source.path.file_name()?;
+    let path = source.path.as_os_str().as_bytes();
+    for _ in 0..ATTEMPTS {
+        let meta = dir.stat_optional(name).ok()??;
+        let (state, read) = match meta.kind {
+            Kind::File => match known.get(path) {
+                Some((proof, digest)) if *proof == Proof::of(&meta) => {
+                    (State::File { size: meta.size, digest: *digest }, false)
+                }
+                _ => {
+                    let file = dir.open_file(name).ok()?;
+                    let (digest, size) = larder_fs::digest_file(&file, &source.path).ok()?;
+                    (State::File { size, digest: digest.into() }, true)
+                }
+            },
+            Kind::Symlink => (State::Symlink { target: blake3::hash(&dir.read_link(name).ok()?).into() }, false),
+            Kind::Dir => (State::Dir { names: names_of(dir, name, &source.path, hidden)? }, false),
+            Kind::Fifo | Kind::Socket | Kind::Device => return None,
+        };
+        // An old time must never be recorded for new bytes.
+        let after = dir.stat_optional(name).ok()??;
+        let size_fits = !matches!(state, State::File { size, .. } if size != after.size);
+        if (after.ino, after.mtime, after.size) == (meta.ino, meta.mtime, meta.size) && size_fits {
+            let stamp = Stamp { path: path.to_vec(), state, mtime: meta.mtime, listed: source.listed };
+            return Some((stamp, meta, read));
+        }
+    }
+    None
+}
+
+fn names_of(dir: &Dir, name: &OsStr, path: &Path, hidden: &(dyn Fn(&Path) -> bool + Sync)) -> Option<Digest> {
+    let entries = dir.open_beneath(name).ok()?.entries().ok()?;
+    let mut names: Vec<OsString> = entries.into_iter().map(|entry| entry.name).collect();
+    names.retain(|name| !hidden(&path.join(name)));
+    names.sort_unstable();
+    let mut hasher = blake3::Hasher::new();
+    for name in names {
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+    }
+    Some(hasher.finalize().into())
+}
+
+impl Observed {
+    /// Gives sources their times; directories last, in any order otherwise. What could not be done is returned.
+    pub fn apply(&mut self, times: &[(PathBuf, Time)]) -> Vec<(PathBuf, larder_fs::Error)> {
+        let mut failed = Vec::new();
+        let is_dir = |path: &Path| self.find(path).is_some_and(|at| self.stamps[at].is_dir());
+        let (dirs, files): (Vec<_>, Vec<_>) = times.iter().partition(|(path, _)| is_dir(path));
+        for (path, time) in files.into_iter().chain(dirs) {
+            match set(path, *time) {
+                Ok(meta) => {
+                    if let Some(at) = self.find(path) {
+                        self.stamps[at].mtime = meta.mtime;
+                        self.metas[at] = meta;
+                    }
+                }
+                Err(e) => failed.push((path.clone(), e)),
+            }
+        }
+        failed
+    }
+
+    fn find(&self, path: &Path) -> Option<usize> {
+        let path = path.as_os_str().as_bytes();
+        self.stamps.binary_search_by(|stamp| stamp.path.as_slice().cmp(path)).ok()
+    }
+}
+
+fn set(path: &Path, time: Time) -> larder_fs::Result<Meta> {
+    let (parent, name) = path.parent().zip(path.file_name()).unwrap_or((path, OsStr::new(".")));
+    let dir = Dir::open(parent)?;
+    match time {
+        Time::At(mtime) => dir.set_mtime(name, mtime)?,
+        Time::Now => dir.touch(name)?,
+    }
+    dir.stat(name)
+}
