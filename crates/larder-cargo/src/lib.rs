@@ -15,6 +15,8 @@
 //! | [`mod@unit`] | what must go together when a file is lost |
 //! | [`config`] | cargo's configuration files, read but not interpreted |
 //! | [`linker`] | whether the linker replaces its output or writes into it |
+//! | [`manifest`] | which other directories a manifest names: where the sources of a build are |
+//! | [`freshness`] | what must be touched so that cargo sees what changed |
 //! | [`workspace`] | where root, target, build directory and lock file are |
 //! | [`key`] | what a snapshot of a target directory must and should have in common with a build |
 //! | [`outer`] | which variables come from the cargo that started larder |
@@ -22,9 +24,11 @@
 
 pub mod class;
 pub mod config;
+pub mod freshness;
 pub mod key;
 pub mod layout;
 pub mod linker;
+pub mod manifest;
 pub mod outer;
 pub mod unit;
 pub mod words;

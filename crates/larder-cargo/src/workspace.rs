@@ -97,6 +97,14 @@ fn nearest(from: &Path, read: Read<'_>) -> Result<Option<(PathBuf, Table)>, Work
     Ok(None)
 }
 
+/// The folder of the workspace that the package in `dir` belongs to: `dir` itself where that is its own or nothing
+/// above it says otherwise.
+pub fn root_of_package(dir: &Path, home: Option<&Path>, read: Read<'_>) -> PathBuf {
+    let manifest = dir.join("Cargo.toml");
+    let found = parse(&manifest, read).ok().flatten().map(|table| root_of(&manifest, &table, home, read));
+    found.and_then(Result::ok).unwrap_or_else(|| dir.to_owned())
+}
+
 fn parent(path: &Path) -> PathBuf {
     path.parent().unwrap_or(path).to_owned()
 }

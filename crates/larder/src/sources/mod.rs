@@ -1,0 +1,174 @@
+//! The sources of a build: where they are, what they held when a snapshot was made, and what cargo must be shown of
+//! what changed since.
+//!
+//! A fresh checkout gives every file a new time, and cargo, which compares times, would build all local crates again.
+//! So a snapshot carries a stamp of every source. After a restore, what holds the same bytes gets its old time back and
+//! what does not is touched; `larder_cargo::freshness` says what else must be touched so that nothing stale is taken for
+//! fresh. docs/freshness.md explains it to users.
+//!
+//! | module | its one idea |
+//! |---|---|
+//! | `rules` | which files of a checkout count |
+//! | `record` | at a save: the stamps, and the notes that a later restore needs |
+//! | `stamp` | at a restore: the times |
+
+mod record;
+mod rules;
+mod stamp;
+
+pub(crate) use record::Record;
+pub(crate) use stamp::{Stamped, stamp};
+
+use crate::cargo::Project;
+use crate::host;
+use crate::settings::Settings;
+use anyhow::Result;
+use ignore::gitignore::Gitignore;
+use larder_cargo::manifest::{Manifest, configured_paths};
+use larder_cargo::workspace::root_of_package;
+use larder_fs::{Dir, Kind};
+use larder_store::Source;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Where the sources of a build are, as a walk found them.
+pub(crate) struct Sources {
+    /// The root of the workspace: the record of what was digested is kept under its name.
+    root: PathBuf,
+    /// The workspace, and every sibling that some manifest names by path.
+    trees: Vec<PathBuf>,
+    /// Where times may be set: the trees, and the repositories that hold them.
+    domain: Vec<PathBuf>,
+    /// The path packages by name.
+    packages: BTreeMap<String, Vec<PathBuf>>,
+    /// All files and links that count.
+    listed: Vec<Source>,
+    /// Directories that hold no sources: where the build writes.
+    hidden: Vec<PathBuf>,
+    /// Folders that a manifest names and that are not there.
+    missing: Vec<PathBuf>,
+    /// CARGO_HOME, whose sources never change.
+    cargo_home: Option<PathBuf>,
+    /// What no build reads unless it names it.
+    ignored: Gitignore,
+    /// What counts whatever else is said.
+    extra: Vec<PathBuf>,
+}
+
+impl Sources {
+    /// Finds the sources of a project.
+    pub(crate) fn find(project: &Project, settings: &Settings) -> Result<Self> {
+        let root = larder_fs::canonicalize(&project.workspace.root)?;
+        let mut hidden = project.directories();
+        hidden.extend(project.directories().iter().filter_map(|dir| larder_fs::canonicalize(dir).ok()));
+        hidden.push(settings.store.value.clone());
+        let lines = rules::IGNORED.iter().copied().chain(settings.ignore.value.iter().map(String::as_str));
+        let extra: Vec<PathBuf> = settings.inputs.value.iter().map(|path| root.join(path)).collect();
+        let mut sources = Self {
+            ignored: rules::patterns(&root, lines),
+            trees: Vec::new(),
+            domain: Vec::new(),
+            packages: BTreeMap::new(),
+            listed: Vec::new(),
+            hidden,
+            missing: Vec::new(),
+            cargo_home: project.cargo_home.clone(),
+            extra,
+            root,
+        };
+        let mut open = vec![sources.root.clone()];
+        open.extend(configured_paths(&project.config));
+        let mut seen = BTreeSet::new();
+        while let Some(dir) = open.pop() {
+            if seen.insert(dir.clone()) {
+                sources.add(&dir, &mut open)?;
+            }
+        }
+        for path in sources.extra.clone() {
+            sources.add_input(&path)?;
+        }
+        sources.domain = sources.trees.clone();
+        let repositories = sources.trees.iter().filter_map(|tree| rules::repository_of(tree));
+        sources.domain.extend(repositories.map(Path::to_path_buf).collect::<Vec<_>>());
+        Ok(sources)
+    }
+
+    /// Adds the tree of the package in `dir`, unless it is part of one that is known.
+    fn add(&mut self, dir: &Path, open: &mut Vec<PathBuf>) -> Result<()> {
+        // Cargo names sources by the spelling of the path, but files have times only where they really are.
+        let Ok(dir) = larder_fs::canonicalize(dir) else {
+            self.missing.push(dir.to_path_buf());
+            return Ok(());
+        };
+        let tree = match dir == self.root {
+            true => dir,
+            false => root_of_package(&dir, self.cargo_home.as_deref(), &host::read),
+        };
+        if self.trees.iter().any(|known| tree.starts_with(known)) {
+            return Ok(());
+        }
+        for path in self.walk(&tree)? {
+            if path.file_name().is_some_and(|name| name == "Cargo.toml")
+                && let Some(manifest) = host::read(&path).and_then(|bytes| Manifest::parse(&path, &bytes))
+            {
+                if let (Some(name), Some(dir)) = (manifest.package, path.parent()) {
+                    self.packages.entry(name).or_default().push(dir.to_path_buf());
+                }
+                open.extend(manifest.paths);
+            }
+        }
+        self.trees.push(tree);
+        Ok(())
+    }
+
+    /// Adds what the user says that builds read, ignored or not.
+    fn add_input(&mut self, path: &Path) -> Result<()> {
+        match larder_fs::metadata(path)?.map(|meta| meta.kind) {
+            Some(Kind::Dir) => drop(self.walk(path)?),
+            Some(_) => self.listed.push(Source { path: path.to_path_buf(), listed: true }),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Lists the sources below `tree`.
+    fn walk(&mut self, tree: &Path) -> Result<Vec<PathBuf>> {
+        let chooser = rules::Chooser::new(tree, &self.hidden);
+        let choose = |dir: &Dir, relative: &std::ffi::OsStr, entries: &mut Vec<_>| chooser.choose(dir, relative, entries);
+        let found = larder_fs::walk_chosen(&Dir::open(tree)?, &choose)?;
+        let files = found.files.iter().map(|file| found.relative(file.dir, &file.name));
+        let links = found.symlinks.iter().map(|link| found.relative(link.dir, &link.name));
+        let paths: Vec<PathBuf> = files.chain(links).map(|relative| tree.join(relative)).collect();
+        self.listed.extend(paths.iter().map(|path| Source { path: path.clone(), listed: true }));
+        Ok(paths)
+    }
+
+    /// The folders of all packages.
+    fn package_dirs(&self) -> impl Iterator<Item = &PathBuf> {
+        self.packages.values().flatten()
+    }
+
+    /// Whether a path is where the build itself writes.
+    fn is_hidden(&self, path: &Path) -> bool {
+        self.hidden.iter().any(|dir| path.starts_with(dir)) || path.file_name().is_some_and(|name| name == ".git")
+    }
+
+    /// Whether larder may change the times of what is at this path.
+    fn may_stamp(&self, path: &Path) -> bool {
+        self.domain.iter().chain(&self.extra).any(|dir| path.starts_with(dir)) && !self.is_hidden(path)
+    }
+
+    /// Whether nothing but a unit that names the file makes it count.
+    fn is_ignored(&self, path: &Path) -> bool {
+        let wanted = self.extra.iter().any(|extra| path.starts_with(extra));
+        // Patterns with a slash in front are meant for every tree, not for the workspace alone.
+        let tree = self.trees.iter().find(|tree| path.starts_with(tree));
+        let relative = tree.and_then(|tree| path.strip_prefix(tree).ok()).unwrap_or(path);
+        !wanted && self.ignored.matched_path_or_any_parents(self.root.join(relative), false).is_ignore()
+    }
+
+    /// Siblings that are not there, for people.
+    pub(crate) fn missing(&self) -> &[PathBuf] {
+        &self.missing
+    }
+}

@@ -1,0 +1,174 @@
+//! What a save writes down beside the results: the stamps of all sources, and notes about the units.
+
+use super::Sources;
+use crate::cargo::Project;
+use crate::host;
+use crate::settings::Settings;
+use larder_cargo::table::{Context, TargetFile, UnitTable};
+use larder_fs::{Dir, Kind, Tree};
+use larder_store::{Events, Provenance, Review, Source, Store};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// Notes of another version are not read: the snapshot is then one without stamps.
+const VERSION: u32 = 1;
+
+/// What a restore must know besides the stamps. Written and read by this module alone.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Notes {
+    version: u32,
+    /// The folders of the path packages, as bytes.
+    packages: Vec<OsString>,
+    /// The units, with what each was made from.
+    pub(crate) units: UnitTable,
+}
+
+impl Notes {
+    /// The notes in a snapshot; `None` where there are none of this version.
+    pub(crate) fn of(provenance: &Provenance) -> Option<Self> {
+        let notes: Self = postcard::from_bytes(&provenance.notes).ok()?;
+        (notes.version == VERSION).then_some(notes)
+    }
+
+    /// The folders of the path packages.
+    pub(crate) fn packages(&self) -> BTreeSet<PathBuf> {
+        self.packages.iter().map(PathBuf::from).collect()
+    }
+
+    /// Every path that some unit names: files, and folders for all that they hold.
+    pub(crate) fn named(&self) -> BTreeSet<PathBuf> {
+        self.units.units.iter().flat_map(|unit| &unit.inputs).cloned().collect()
+    }
+}
+
+/// Watches a save: learns from the examined directories what there is to record.
+pub(crate) struct Record<'a> {
+    store: &'a Store,
+    project: &'a Project,
+    settings: &'a Settings,
+    events: &'a dyn Events,
+    units: Mutex<UnitTable>,
+}
+
+impl<'a> Record<'a> {
+    pub(crate) fn new(
+        store: &'a Store,
+        project: &'a Project,
+        settings: &'a Settings,
+        events: &'a dyn Events,
+    ) -> Self {
+        Self { store, project, settings, events, units: Mutex::default() }
+    }
+
+    fn units(&self) -> std::sync::MutexGuard<'_, UnitTable> {
+        self.units.lock().expect("no thread panics while recording")
+    }
+}
+
+impl Review for Record<'_> {
+    fn examined(&self, root: usize, path: &Path, tree: &Tree) {
+        // The build directory is the last one, and holds the units.
+        if root + 1 < self.project.directories().len() {
+            return;
+        }
+        let sources = match Sources::find(self.project, self.settings) {
+            Ok(sources) => sources,
+            Err(_) => return,
+        };
+        *self.units() = read_units(path, tree, self.project, &sources.packages);
+    }
+
+    fn provenance(&self) -> Provenance {
+        let sources = match Sources::find(self.project, self.settings) {
+            Ok(sources) => sources,
+            Err(error) => {
+                self.events.warn(&format!(
+                    "no stamps of the sources, so a fresh checkout will build local crates again: {error:#}"
+                ));
+                return Provenance::default();
+            }
+        };
+        let units = std::mem::take(&mut *self.units());
+        let notes = Notes {
+            version: VERSION,
+            packages: sources.package_dirs().map(|dir| dir.clone().into_os_string()).collect(),
+            units,
+        };
+        let hidden = |path: &Path| sources.is_hidden(path);
+        let observed = self.store.observe(&sources.root, to_observe(&sources, &notes), &hidden);
+        if let Err(error) = self.store.remember_sources(&sources.root, &observed) {
+            tracing::info!("the next time reads all sources again: {error}");
+        }
+        Provenance {
+            stamps: observed.stamps,
+            notes: postcard::to_stdvec(&notes).expect("notes are plain data"),
+        }
+    }
+}
+
+/// All listed sources, and what units name besides: files, and folders with all that is below.
+fn to_observe(sources: &Sources, notes: &Notes) -> Vec<Source> {
+    let mut all = sources.listed.clone();
+    let listed: BTreeSet<&Path> = sources.listed.iter().map(|source| source.path.as_path()).collect();
+    for path in notes.named() {
+        if listed.contains(path.as_path()) || sources.is_hidden(&path) {
+            continue;
+        }
+        // Cargo looks through links: what they lead to has the time that counts.
+        if let Ok(real) = larder_fs::canonicalize(&path)
+            && real != path
+            && !sources.is_hidden(&real)
+        {
+            all.push(Source { path: real, listed: false });
+        }
+        if larder_fs::metadata(&path).ok().flatten().is_some_and(|meta| meta.kind == Kind::Dir)
+            && let Ok(dir) = Dir::open(&path)
+        {
+            let keep = |dir: &Dir, _: &std::ffi::OsStr, entries: &mut Vec<larder_fs::Entry>| {
+                entries.retain(|entry| !sources.is_hidden(&dir.join(&entry.name)));
+            };
+            if let Ok(tree) = larder_fs::walk_chosen(&dir, &keep) {
+                let dirs = tree.dirs.iter().skip(1).map(|dir| dir.relative.clone());
+                let files = tree.files.iter().map(|file| tree.relative(file.dir, &file.name));
+                let links = tree.symlinks.iter().map(|link| tree.relative(link.dir, &link.name));
+                let below = dirs.chain(files).chain(links).map(|relative| path.join(relative));
+                all.extend(below.map(|path| Source { path, listed: false }));
+            }
+        }
+        all.push(Source { path, listed: false });
+    }
+    all
+}
+
+fn read_units(
+    path: &Path,
+    tree: &Tree,
+    project: &Project,
+    packages: &BTreeMap<String, Vec<PathBuf>>,
+) -> UnitTable {
+    let names: Vec<OsString> = tree.files.iter().map(|file| tree.relative(file.dir, &file.name)).collect();
+    let mut numbers: BTreeMap<u64, u32> = BTreeMap::new();
+    let files: Vec<TargetFile<'_>> = names
+        .iter()
+        .zip(&tree.files)
+        .map(|(name, file)| {
+            let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+            TargetFile {
+                path: name.as_encoded_bytes(),
+                size: file.meta.size,
+                mtime: file.meta.mtime.as_nanos(),
+                inode: *numbers.entry(file.meta.ino).or_insert(next),
+            }
+        })
+        .collect();
+    let context = Context {
+        workspace_root: &project.workspace.root,
+        target_dir: path,
+        cargo_home: project.cargo_home.as_deref(),
+        packages,
+    };
+    UnitTable::read(&files, &context, &host::read)
+}

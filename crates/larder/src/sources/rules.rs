@@ -1,0 +1,130 @@
+//! Which files of a checkout count as sources.
+//!
+//! As for git and cargo: what `.gitignore` names does not, nor does version control's own data. A directory that
+//! calls itself a cache (`CACHEDIR.TAG`) holds no sources either: target directories are of that kind.
+
+use crate::host;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use larder_fs::{Dir, Entry};
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// Directories in which version control keeps its own data.
+const VERSION_CONTROL: [&str; 5] = [".git", ".hg", ".jj", ".svn", ".sl"];
+
+/// What no build reads unless it names it: a change of such a file touches nothing else. `larder.toml` adds to this
+/// by `ignore`, and takes away by `inputs`.
+pub(super) const IGNORED: [&str; 16] = [
+    "*.md",
+    "/docs/",
+    "/doc/",
+    ".github/",
+    ".gitignore",
+    ".gitattributes",
+    ".git-blame-ignore-revs",
+    ".editorconfig",
+    ".vscode/",
+    ".idea/",
+    "LICENSE*",
+    "COPYING*",
+    "CODEOWNERS",
+    "/rustfmt.toml",
+    "/.rustfmt.toml",
+    "/larder.toml",
+];
+
+/// Patterns in the notation of `.gitignore`.
+pub(super) fn patterns<'a>(root: &Path, lines: impl IntoIterator<Item = &'a str>) -> Gitignore {
+    let mut builder = GitignoreBuilder::new(root);
+    for line in lines {
+        if let Err(error) = builder.add_line(None, line) {
+            tracing::info!("{}: the pattern {line:?}: {error}", root.display());
+        }
+    }
+    builder.build().unwrap_or_else(|error| {
+        tracing::info!("{}: {error}", root.display());
+        Gitignore::empty()
+    })
+}
+
+/// The repository that holds `dir`: the nearest folder with a `.git`.
+pub(super) fn repository_of(dir: &Path) -> Option<&Path> {
+    dir.ancestors().find(|dir| larder_fs::exists(&dir.join(".git")))
+}
+
+/// The patterns of one directory, with those above it.
+struct Level {
+    own: Option<Gitignore>,
+    above: Option<Arc<Level>>,
+}
+
+impl Level {
+    fn ignores(&self, path: &Path, is_dir: bool) -> bool {
+        let found = self.own.as_ref().map(|own| own.matched(path, is_dir));
+        match found {
+            Some(found) if found.is_ignore() => true,
+            Some(found) if found.is_whitelist() => false,
+            _ => self.above.as_ref().is_some_and(|above| above.ignores(path, is_dir)),
+        }
+    }
+}
+
+/// Chooses the sources of one tree, directory by directory, parents first.
+pub(super) struct Chooser<'a> {
+    hidden: &'a [PathBuf],
+    levels: Mutex<HashMap<OsString, Arc<Level>>>,
+    top: Arc<Level>,
+}
+
+impl<'a> Chooser<'a> {
+    /// For the tree at `root`; `hidden` directories are left out wherever they are.
+    pub(super) fn new(root: &Path, hidden: &'a [PathBuf]) -> Self {
+        let mut top = Arc::new(Level { own: None, above: None });
+        if let Some(repository) = repository_of(root) {
+            let above: Vec<&Path> = root.ancestors().skip(1).take_while(|dir| dir.starts_with(repository)).collect();
+            let exclude = [(repository.to_path_buf(), repository.join(".git/info/exclude"))];
+            let own = above.into_iter().rev().map(|dir| (dir.to_path_buf(), dir.join(".gitignore")));
+            for (dir, file) in exclude.into_iter().chain(own) {
+                if let Some(bytes) = host::read(&file) {
+                    top = Arc::new(Level { own: Some(parse(&dir, &bytes)), above: Some(top) });
+                }
+            }
+        }
+        Self { hidden, levels: Mutex::new(HashMap::new()), top }
+    }
+
+    /// Takes out of a listing what is no source.
+    pub(super) fn choose(&self, dir: &Dir, relative: &OsStr, entries: &mut Vec<Entry>) {
+        let is_root = relative.is_empty();
+        if !is_root && entries.iter().any(|entry| entry.name == "CACHEDIR.TAG") {
+            entries.clear();
+            return;
+        }
+        let above = {
+            let levels = self.levels.lock().expect("no thread panics while choosing");
+            let parent = Path::new(relative).parent().map(|parent| parent.as_os_str().to_owned());
+            let parent = if is_root { None } else { levels.get(&parent.unwrap_or_default()).cloned() };
+            parent.unwrap_or_else(|| Arc::clone(&self.top))
+        };
+        let own = entries.iter().any(|entry| entry.name == ".gitignore");
+        let own = own.then(|| host::read(&dir.join(".gitignore"))).flatten();
+        let level = match own {
+            Some(bytes) => Arc::new(Level { own: Some(parse(dir.path(), &bytes)), above: Some(above) }),
+            None => above,
+        };
+        entries.retain(|entry| {
+            let path = dir.join(&entry.name);
+            let is_dir = entry.is_dir == Some(true);
+            !VERSION_CONTROL.iter().any(|name| entry.name == *name)
+                && !self.hidden.contains(&path)
+                && !level.ignores(&path, is_dir)
+        });
+        self.levels.lock().expect("no thread panics while choosing").insert(relative.to_owned(), level);
+    }
+}
+
+fn parse(dir: &Path, bytes: &[u8]) -> Gitignore {
+    patterns(dir, String::from_utf8_lossy(bytes).lines())
+}
