@@ -133,6 +133,16 @@ impl Layout {
         self.describes(path) || self.describes(&[dir, bare].concat())
     }
 
+    /// The name of a file among the fingerprints of one unit: `lib-foo` for `debug/.fingerprint/foo-H/lib-foo`.
+    pub(crate) fn note<'a>(&self, path: &'a [u8]) -> Option<&'a [u8]> {
+        let name = match self.place(path) {
+            Place::Profile { inside: Inside::Fingerprint(rest), .. } => cut(rest)?.1,
+            Place::Profile { inside: Inside::Unit { part: Part::Fingerprint, rest, .. }, .. } => rest,
+            _ => return None,
+        };
+        (!name.contains(&b'/')).then_some(name)
+    }
+
     pub(crate) fn place<'a>(&self, path: &'a [u8]) -> Place<'a> {
         if !is_plain(path) {
             return Place::Elsewhere;

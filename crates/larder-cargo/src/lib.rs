@@ -19,6 +19,7 @@
 //! | [`freshness`] | what must be touched so that cargo sees what changed |
 //! | [`workspace`] | where root, target, build directory and lock file are |
 //! | [`key`] | what a snapshot of a target directory must and should have in common with a build |
+//! | [`table`] | what each unit was made from, what it needs and what it cost |
 //! | [`outer`] | which variables come from the cargo that started larder |
 //! | [`words`] | a command's words, as far as cargo's command line can be understood without running it |
 
@@ -30,6 +31,8 @@ pub mod layout;
 pub mod linker;
 pub mod manifest;
 pub mod outer;
+pub mod table;
+mod text;
 pub mod unit;
 pub mod words;
 pub mod workspace;
@@ -40,6 +43,7 @@ use std::path::Path;
 pub use class::FileClass;
 pub use layout::Layout;
 pub use linker::Linker;
+pub use table::{Unit, UnitTable};
 pub use unit::{Location, UnitId, UnitLocator};
 
 /// Reads a whole file; `None` when it does not exist or cannot be read.

@@ -13,14 +13,17 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::class::{is_rustc_temporary, split_file};
 use crate::layout::{Inside, Layout, Part, Place, is_hash, is_lock, split_hash};
 
 /// A unit within one target directory: cargo's hash, and the profile folder, because host and cross builds keep units
 /// of their own.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UnitId {
     /// The profile folder, such as `debug` or `aarch64-apple-darwin/release`.
+    #[serde(with = "crate::text::bytes")]
     pub root: Vec<u8>,
     /// 16 lower-case hexadecimal digits.
     pub hash: String,
@@ -61,6 +64,15 @@ pub enum Location {
     Shared,
 }
 
+/// A [`Location`] in the path's own bytes.
+pub(crate) enum Spot<'a> {
+    Unit { root: &'a [u8], hash: &'a [u8], name: &'a [u8] },
+    Incremental { root: &'a [u8], krate: &'a [u8] },
+    Unhashed { root: &'a [u8], stem: &'a [u8] },
+    Droppable,
+    Shared,
+}
+
 /// Attributes paths of one target directory to units.
 #[derive(Debug, Clone, Default)]
 pub struct UnitLocator {
@@ -80,48 +92,63 @@ impl UnitLocator {
 
     /// What a path relative to the target (or build) directory belongs to.
     pub fn locate(&self, path: &[u8]) -> Location {
+        match self.spot(path) {
+            Spot::Unit { root, hash, name } => Location::Unit {
+                id: UnitId { root: root.to_vec(), hash: String::from_utf8_lossy(hash).into_owned() },
+                name: name.to_vec(),
+            },
+            Spot::Incremental { root, krate } => {
+                Location::Incremental { dir: [root, b"incremental", krate].join(&b'/') }
+            }
+            Spot::Unhashed { root, stem } => Location::Unhashed { stem: [root, b"deps", stem].join(&b'/') },
+            Spot::Droppable => Location::Droppable,
+            Spot::Shared => Location::Shared,
+        }
+    }
+
+    /// The same without a copy, for whoever asks about every file of a directory.
+    pub(crate) fn spot<'a>(&self, path: &'a [u8]) -> Spot<'a> {
         match self.layout.place(path) {
             Place::Top(
                 b".rustc_info.json" | b".rustdoc_fingerprint.json" | b".future-incompat-report.json" | b"CACHEDIR.TAG",
-            ) => Location::Droppable,
-            Place::Top(name) if is_lock(name) => Location::Droppable,
-            Place::Doc(b".lock") | Place::Report => Location::Droppable,
+            ) => Spot::Droppable,
+            Place::Top(name) if is_lock(name) => Spot::Droppable,
+            Place::Doc(b".lock") | Place::Report => Spot::Droppable,
             // Tests keep state of their own in `tmp/`: half of it may mislead them.
-            Place::Top(_) | Place::Doc(_) | Place::Scratch | Place::Elsewhere => Location::Shared,
+            Place::Top(_) | Place::Doc(_) | Place::Scratch | Place::Elsewhere => Spot::Shared,
             Place::Profile { root, inside } => self.inside(path, root, inside),
         }
     }
 
-    fn inside(&self, path: &[u8], root: &[u8], inside: Inside<'_>) -> Location {
-        let unit = |name: &[u8], hash: &[u8]| Location::Unit {
-            id: UnitId { root: root.to_vec(), hash: String::from_utf8_lossy(hash).into_owned() },
-            name: name.to_vec(),
-        };
-        let folder = |dir: &[u8]| split_hash(dir).map_or(Location::Shared, |(name, hash)| unit(name, hash));
-        let hashed = |rest: &[u8]| {
-            split_file(rest).map(|file| unit(file.name.strip_prefix(b"lib").unwrap_or(file.name), file.hash))
+    fn inside<'a>(&self, path: &'a [u8], root: &'a [u8], inside: Inside<'a>) -> Spot<'a> {
+        let folder =
+            |dir: &'a [u8]| split_hash(dir).map_or(Spot::Shared, |(name, hash)| Spot::Unit { root, hash, name });
+        let hashed = |rest: &'a [u8]| {
+            split_file(rest).map(|file| Spot::Unit {
+                root,
+                hash: file.hash,
+                name: file.name.strip_prefix(b"lib").unwrap_or(file.name),
+            })
         };
         match inside {
             Inside::File(name) if is_lock(name) || name.ends_with(b".d") || self.layout.describes(path) => {
-                Location::Droppable
+                Spot::Droppable
             }
-            Inside::File(_) | Inside::Other => Location::Shared,
+            Inside::File(_) | Inside::Other => Spot::Shared,
             Inside::Fingerprint(rest) => {
-                rest.iter().position(|&b| b == b'/').map_or(Location::Shared, |slash| folder(&rest[..slash]))
+                rest.iter().position(|&b| b == b'/').map_or(Spot::Shared, |slash| folder(&rest[..slash]))
             }
             Inside::Deps(rest) => hashed(rest).unwrap_or_else(|| without_hash(root, rest)),
             Inside::Examples(rest) => hashed(rest).unwrap_or_else(|| {
                 let artefact = !rest.contains(&b'/') && (rest.ends_with(b".d") || self.layout.describes(path));
-                if artefact { Location::Droppable } else { Location::Shared }
+                if artefact { Spot::Droppable } else { Spot::Shared }
             }),
-            Inside::Incremental { krate, .. } => {
-                Location::Incremental { dir: [root, b"incremental", krate].join(&b'/') }
-            }
+            Inside::Incremental { krate, .. } => Spot::Incremental { root, krate },
             Inside::Build { dir, .. } => folder(dir),
             Inside::Unit { pkg, hash, part: Part::Fingerprint | Part::Out | Part::Run, .. } if is_hash(hash) => {
-                unit(pkg, hash)
+                Spot::Unit { root, hash, name: pkg }
             }
-            Inside::Unit { .. } => Location::Shared,
+            Inside::Unit { .. } => Spot::Shared,
         }
     }
 
@@ -150,20 +177,20 @@ impl UnitLocator {
     }
 }
 
-fn without_hash(root: &[u8], rest: &[u8]) -> Location {
+fn without_hash<'a>(root: &'a [u8], rest: &'a [u8]) -> Spot<'a> {
     if is_rustc_temporary(rest) {
-        return Location::Droppable;
+        return Spot::Droppable;
     }
     let (stem, suffix) = match rest.iter().position(|&b| b == b'.') {
         Some(dot) if !rest.contains(&b'/') => (&rest[..dot], &rest[dot + 1..]),
-        _ => return Location::Shared,
+        _ => return Spot::Shared,
     };
     let last = suffix.rsplit(|&b| b == b'.').next().unwrap_or(suffix);
     match last {
         b"rlib" | b"rmeta" | b"a" | b"so" | b"dylib" | b"dll" | b"wasm" | b"d" | b"dwp" | b"pdb" => {
-            Location::Unhashed { stem: [root, b"deps", stem.strip_prefix(b"lib").unwrap_or(stem)].join(&b'/') }
+            Spot::Unhashed { root, stem: stem.strip_prefix(b"lib").unwrap_or(stem) }
         }
-        _ => Location::Shared,
+        _ => Spot::Shared,
     }
 }
 

@@ -4,6 +4,8 @@
 
 #[path = "support/mod.rs"]
 mod support;
+#[path = "support/witnesses.rs"]
+mod witnesses;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -12,7 +14,8 @@ use std::path::Path;
 use larder_cargo::config::Config;
 use larder_cargo::linker::{Linker, Question, Rustc, decide};
 use larder_cargo::{FileClass, Layout};
-use support::{Witnesses, clean, files, succeed, write};
+use support::{clean, files, succeed, write};
+use witnesses::Witnesses;
 
 /// Sources that put `word` into every kind of linker output.
 fn sources(root: &Path, word: &str) {

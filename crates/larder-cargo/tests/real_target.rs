@@ -4,6 +4,8 @@
 
 #[path = "support/mod.rs"]
 mod support;
+#[path = "support/witnesses.rs"]
+mod witnesses;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use larder_cargo::{FileClass, Layout, Location, UnitId, UnitLocator};
-use support::{Witnesses, clean, files, succeed, write};
+use support::{clean, files, succeed, write};
+use witnesses::Witnesses;
 
 /// A workspace with every kind of target; `word` is in all of them.
 fn sources(root: &Path, word: &str) {

@@ -1,0 +1,176 @@
+//! What each unit of a target directory was made from, what it needs and what it cost.
+//!
+//! Cargo writes all of it down beside its fingerprints; a [`UnitTable`] is that, read once, as plain data that can be
+//! kept after the directory is gone.
+//!
+//! | module | its one idea |
+//! |---|---|
+//! | `fingerprint` | the hash that cargo compares, and the JSON that says what was hashed |
+//! | `dep_info` | which files and variables a compilation saw |
+//! | `gather` | the files of a listing, by unit |
+//! | `inputs` | from cargo's relative paths to absolute ones |
+//!
+//! **What is read.** Two small files a unit, the hash and its JSON, and the `dep-*` file only where it names something:
+//! 14 bytes, as those of registry packages have, name nothing. rustc's `.d` is read only where a package's name does
+//! not say where the package is. Everything else, sizes and costs among it, is from the listing.
+
+mod dep_info;
+mod fingerprint;
+mod gather;
+mod inputs;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use fingerprint::Recipe;
+
+use crate::{Read, UnitId};
+use fingerprint::{Fingerprint, Local, parse_hash, watches_files};
+use gather::Folder;
+use inputs::Places;
+
+/// A file of a target directory, as a listing tells.
+#[derive(Debug, Clone, Copy)]
+pub struct TargetFile<'a> {
+    /// Relative to the directory, separated by `/`.
+    pub path: &'a [u8],
+    /// In bytes.
+    pub size: u64,
+    /// Nanoseconds since 1970.
+    pub mtime: i64,
+    /// The same number for two names of one file, and for no others.
+    pub inode: u32,
+}
+
+/// Where things are that a target directory was built from.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The root of the workspace: rustc is started there for its packages.
+    pub workspace_root: &'a Path,
+    /// The directory that was listed: cargo's build directory, which is its target directory unless configured.
+    pub target_dir: &'a Path,
+    /// What is in its `registry` and `git` never changes, and cargo does not look.
+    pub cargo_home: Option<&'a Path>,
+    /// The folders of the path packages by their names, those of siblings too. A name may have several.
+    pub packages: &'a BTreeMap<String, Vec<PathBuf>>,
+}
+
+/// All units of one target directory.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct UnitTable {
+    /// In the order of their ids.
+    pub units: Vec<Unit>,
+}
+
+/// One compilation, one run of a build script, or one documentation of a crate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Unit {
+    /// Its profile folder and cargo's name for it.
+    pub id: UnitId,
+    /// The package, as its folder spells it.
+    pub package: String,
+    /// Kind and name of the target, as cargo names the fingerprint: `lib-foo`, `bin-app`, `test-lib-foo`,
+    /// `build-script-build-script-build`, `run-build-script-build-script-build`, `doc-lib-foo`. A check is not told
+    /// from a build by it.
+    pub target: String,
+    /// What cargo compares. 0 after a build of it that failed or was killed: cargo empties the file first.
+    pub fingerprint: u64,
+    /// Fingerprints of the units that it depends on; never of a program, on which nothing depends that way.
+    pub deps: Vec<u64>,
+    /// How `deps` are called here, in the same order: the names of crates, and `build_script_build` for both the
+    /// program and its run.
+    pub dep_names: Vec<String>,
+    /// What else cargo hashed.
+    pub recipe: Recipe,
+    /// Whether it is of a path package: cargo watches its sources.
+    pub local: bool,
+    /// Files and directories whose mtime cargo compares, as absolute paths: from dep-info and `rerun-if-changed`,
+    /// without what is in the target directory, the registry and git checkouts. A path with `..` stands twice: as cargo
+    /// looks at it, and without, as a walk finds it; behind a symbolic link these may differ.
+    #[serde(with = "crate::text::paths")]
+    pub inputs: Vec<PathBuf>,
+    /// Whether every file of the package counts: it is documentation, or the run of a build script that says nothing.
+    pub watches_package: bool,
+    /// Variables with the value that was seen: `env!`, `option_env!` and `rerun-if-env-changed`.
+    pub env: Vec<(String, Option<String>)>,
+    /// Of all its files, each once, without incremental data.
+    pub bytes: u64,
+    /// When it was begun, in nanoseconds since 1970; 0 when that is not known.
+    pub started: i64,
+    /// How long it took.
+    pub millis: u64,
+}
+
+impl UnitTable {
+    /// Reads the table of a directory from its listing and, through `read`, from cargo's notes in it.
+    ///
+    /// What cannot be read or understood is left out: cargo builds such a unit again.
+    pub fn read(files: &[TargetFile<'_>], context: &Context<'_>, read: Read<'_>) -> Self {
+        let open = |path: &[u8]| read(&inputs::join(context.target_dir, path));
+        let folders = gather::by_unit(files);
+        let mut notes: Vec<Note<'_, '_>> = Vec::with_capacity(folders.len());
+        for folder in &folders {
+            notes.extend(folder.hash_files().filter_map(|(target, hash, json)| {
+                Some(Note {
+                    folder,
+                    target,
+                    ended: hash.mtime,
+                    hash: if hash.size == 0 { 0 } else { parse_hash(&open(hash.path)?)? },
+                    fingerprint: Fingerprint::parse(&open(json.path)?)?,
+                })
+            }));
+        }
+        let places = Places::new(context, &notes, &open);
+        let units = notes.iter().map(|note| note.unit(&places)).collect();
+        Self { units }
+    }
+}
+
+/// What cargo noted about one unit.
+struct Note<'a, 'f> {
+    folder: &'f Folder<'a>,
+    target: &'a str,
+    /// The mtime of the hash file.
+    ended: i64,
+    hash: u64,
+    fingerprint: Fingerprint,
+}
+
+impl Note<'_, '_> {
+    fn unit(&self, places: &Places<'_, '_, '_>) -> Unit {
+        let own = places.inputs(self);
+        let mut env = own.env;
+        let mut watches_package = false;
+        for local in &self.fingerprint.local {
+            match local {
+                Local::Precalculated(text) => watches_package |= watches_files(text),
+                Local::RerunIfEnvChanged { var, val } => env.push((var.clone(), val.clone())),
+                Local::CheckDepInfo {} | Local::RerunIfChanged { .. } => {}
+                // A cargo that is newer than this: anything may count.
+                Local::Unknown(_) => watches_package = true,
+            }
+        }
+        let deps = &self.fingerprint.deps;
+        let started = self.folder.invoked.unwrap_or(0);
+        // Cargo writes the hash file when the unit's process ended, and never again.
+        let lasted = if started == 0 { 0 } else { self.ended.saturating_sub(started) };
+        Unit {
+            id: UnitId { root: self.folder.root.to_vec(), hash: self.folder.hash.to_owned() },
+            package: self.folder.package.to_owned(),
+            target: self.target.to_owned(),
+            fingerprint: self.hash,
+            deps: deps.iter().map(|dep| dep.3).collect(),
+            dep_names: deps.iter().map(|dep| dep.1.clone()).collect(),
+            recipe: self.fingerprint.recipe.clone(),
+            local: own.local || watches_package,
+            inputs: own.paths,
+            watches_package,
+            env,
+            bytes: self.folder.bytes,
+            started,
+            millis: u64::try_from(lasted / 1_000_000).unwrap_or(0),
+        }
+    }
+}

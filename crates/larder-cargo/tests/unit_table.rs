@@ -1,0 +1,175 @@
+//! Unit tables held against target directories that a real cargo made, in both layouts.
+#![cfg(target_os = "linux")]
+#![expect(clippy::disallowed_methods, reason = "tests arrange their own files")]
+
+#[path = "support/listing.rs"]
+mod listing;
+#[path = "support/mod.rs"]
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use larder_cargo::{Unit, UnitTable};
+use listing::{table, unit};
+use support::{clean, succeed, write};
+
+/// A workspace `w` and a sibling `sib` beside it.
+pub(crate) fn sources(temp: &Path) {
+    let package = |name: &str, rest: &str| format!("[package]\nname = '{name}'\nedition = '2021'\n{rest}");
+    let script = |lines: &str| {
+        format!(
+            "fn main() {{ let out = std::env::var(\"OUT_DIR\").unwrap(); std::fs::write(out + \"/gen.rs\", \"pub const G: u8 = 1;\").unwrap(); {lines} }}"
+        )
+    };
+    write(
+        temp,
+        &[
+            ("w/Cargo.toml", "[workspace]\nresolver = '2'\nmembers = ['app', 'lib', 'quiet']"),
+            (
+                "w/app/Cargo.toml",
+                &package(
+                    "my-app",
+                    "[dependencies]\nmy-lib = { path = '../lib' }\nsib = { path = '../../sib' }\nquiet = { path = '../quiet' }\n[features]\ndefault = ['f']\nf = []\ng = []",
+                ),
+            ),
+            ("w/lib/Cargo.toml", &package("my-lib", "")),
+            ("w/quiet/Cargo.toml", &package("quiet", "")),
+            ("sib/Cargo.toml", &package("sib", "")),
+            (
+                "w/app/build.rs",
+                &script(
+                    "println!(\"cargo:rerun-if-changed=data\"); println!(\"cargo:rerun-if-changed=../shared/x y.txt\"); println!(\"cargo:rerun-if-env-changed=FOO\");",
+                ),
+            ),
+            ("sib/build.rs", &script("println!(\"cargo:rerun-if-env-changed=BAR\");")),
+            ("w/quiet/build.rs", "fn main() {}"),
+            (
+                "w/app/src/main.rs",
+                "include!(concat!(env!(\"OUT_DIR\"), \"/gen.rs\")); mod part; fn main() { println!(\"{G} {} {} {} {:?} {} {}\", include_str!(\"../../shared/x y.txt\"), my_lib::word(), sib::word(), option_env!(\"FOO\"), quiet::word(), part::P) }",
+            ),
+            ("w/app/src/part.rs", "pub const P: u8 = 1;"),
+            ("w/app/tests/it.rs", "#[test] fn it() { assert_eq!(my_lib::word(), 1) }"),
+            ("w/app/data/deep/file", "data"),
+            ("w/shared/x y.txt", "shared"),
+            ("w/lib/src/lib.rs", "pub fn word() -> u8 { 1 }"),
+            ("w/quiet/src/lib.rs", "pub fn word() -> u8 { 1 }"),
+            ("sib/src/lib.rs", "pub fn word() -> u8 { 1 }"),
+        ],
+    );
+}
+
+const PACKAGES: [(&str, &str); 4] = [("my-app", "w/app"), ("my-lib", "w/lib"), ("sib", "sib"), ("quiet", "w/quiet")];
+
+fn cargo(root: &Path, words: &str) -> Command {
+    let mut command = clean("cargo", root);
+    command.args(words.split(' ')).args(["--offline", "-q"]).env("FOO", "foo").env_remove("BAR");
+    command
+}
+
+const SCRIPT: &str = "build-script-build-script-build";
+const RUN: &str = "run-build-script-build-script-build";
+
+/// Everything that must hold of the table, whatever the layout.
+fn check(temp: &Path, table: &UnitTable) {
+    let at = |names: &[&str]| -> Vec<PathBuf> { names.iter().map(|name| temp.join(name)).collect() };
+    let built = |unit: &Unit| unit.bytes > 100_000;
+    let any = |_: &Unit| true;
+
+    let app = unit(table, "my-app", "bin-my-app", built);
+    assert_eq!(
+        app.inputs,
+        at(&["w/app/src/../../shared/x y.txt", "w/app/src/main.rs", "w/app/src/part.rs", "w/shared/x y.txt"])
+    );
+    assert_eq!(app.env, [("FOO".to_owned(), Some("foo".to_owned()))]);
+    assert_eq!(app.recipe.features, "[\"default\", \"f\"]");
+    assert!(app.millis > 10 && app.millis < 600_000 && app.started > 1_700_000_000_000_000_000, "{app:?}");
+
+    let lib = unit(table, "my-lib", "lib-my_lib", |unit| app.deps.contains(&unit.fingerprint));
+    assert!(lib.local && !lib.watches_package && lib.deps.is_empty() && lib.env.is_empty());
+    assert_eq!(lib.inputs, at(&["w/lib/src/lib.rs"]));
+    assert_eq!((lib.id.root.as_slice(), lib.id.hash.len()), (b"debug".as_slice(), 16));
+
+    // Its dependencies are other units of the table, by fingerprint.
+    let mut names: Vec<_> = app
+        .deps
+        .iter()
+        .zip(&app.dep_names)
+        .map(|(hash, name)| {
+            let of: Vec<_> = table.units.iter().filter(|unit| unit.fingerprint == *hash).collect();
+            assert_eq!(of.len(), 1, "{name}");
+            (name.as_str(), of[0].target.as_str())
+        })
+        .collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [("build_script_build", RUN), ("my_lib", "lib-my_lib"), ("quiet", "lib-quiet"), ("sib", "lib-sib")]
+    );
+
+    let run = unit(table, "my-app", RUN, any);
+    assert_eq!(run.inputs, at(&["w/app/../shared/x y.txt", "w/app/data", "w/shared/x y.txt"]));
+    assert_eq!(run.env, [("FOO".to_owned(), Some("foo".to_owned()))]);
+    assert!(run.local && !run.watches_package && run.started > 0);
+    assert_eq!(run.deps, [unit(table, "my-app", SCRIPT, any).fingerprint]);
+    assert_eq!(unit(table, "my-app", SCRIPT, any).inputs, at(&["w/app/build.rs"]));
+
+    let run = unit(table, "sib", RUN, any);
+    assert_eq!(run.env, [("BAR".to_owned(), None)]);
+    assert!(run.local && run.inputs.is_empty() && !run.watches_package);
+    let run = unit(table, "quiet", RUN, any);
+    assert!(run.local && run.inputs.is_empty() && run.watches_package);
+    assert!(table.units.iter().all(|unit| unit.fingerprint != 0 && unit.local && unit.recipe.rustc != 0));
+
+    let json = serde_json::to_vec(table).unwrap();
+    assert_eq!(serde_json::from_slice::<UnitTable>(&json).unwrap(), *table);
+}
+
+#[test]
+fn todays_layout() {
+    let temp = tempfile::tempdir().unwrap();
+    let temp = temp.path().canonicalize().unwrap();
+    sources(&temp);
+    let root = temp.join("w");
+    for words in ["build", "test --no-run", "doc --no-deps"] {
+        succeed(&mut cargo(&root, words));
+    }
+    let table = table(&root, &root.join("target"), &PACKAGES);
+    check(&temp, &table);
+    let test = unit(&table, "my-app", "test-integration-test-it", |_| true);
+    assert_eq!(test.inputs, [root.join("app/tests/it.rs")]);
+    assert_eq!(test.deps.len(), 4);
+    let doc = unit(&table, "my-lib", "doc-lib-my_lib", |_| true);
+    assert!(doc.watches_package && doc.local && doc.inputs.is_empty() && doc.millis > 0);
+    // A program and its second name are one file.
+    let script = unit(&table, "quiet", SCRIPT, |_| true);
+    let path = format!("target/debug/build/quiet-{}/build-script-build", script.id.hash);
+    let program = std::fs::metadata(root.join(path)).unwrap().len();
+    assert!(script.bytes > program && script.bytes < program * 3 / 2);
+}
+
+#[test]
+fn the_new_layout() {
+    let temp = tempfile::tempdir().unwrap();
+    let temp = temp.path().canonicalize().unwrap();
+    sources(&temp);
+    let root = temp.join("w");
+    if !cargo(&root, "+nightly -Zbuild-dir-new-layout build").output().is_ok_and(|out| out.status.success()) {
+        eprintln!("SKIPPED: no nightly cargo that knows -Zbuild-dir-new-layout");
+        return;
+    }
+    check(&temp, &table(&root, &root.join("target"), &PACKAGES));
+}
+
+#[test]
+fn a_package_is_found_where_rustc_saw_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let temp = temp.path().canonicalize().unwrap();
+    sources(&temp);
+    let root = temp.join("w");
+    succeed(&mut cargo(&root, "build"));
+    let packages: Vec<_> = PACKAGES.into_iter().flat_map(|(name, dir)| [(name, dir), (name, "elsewhere")]).collect();
+    let expected = table(&root, &root.join("target"), &PACKAGES);
+    assert_eq!(table(&root, &root.join("target"), &packages), expected);
+    assert_eq!(table(&root, &root.join("target"), &[]), expected);
+}
