@@ -31,7 +31,7 @@ pub use policy::{Fallout, Opaque, Policy, Treatment};
 pub use provenance::{Provenance, Stamp, State};
 pub use remove::Removed;
 pub use restore::{Outcome, RestoreRequest, Restored, Root, Work};
-pub use save::{SaveRequest, Saved};
+pub use save::{Review, SaveRequest, Saved};
 pub use snapshot::{Found, Header, Place, PlaceRoots, RootSummary, Snapshot, decode_manifests, encode, parse};
 pub use sources::{Observed, Source, Time};
 pub use store::{FORMAT_VERSION, Store};

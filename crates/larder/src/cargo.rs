@@ -29,6 +29,10 @@ pub(crate) struct Project {
     pub(crate) job: String,
     /// What the lock file held when the key was made.
     pub(crate) lock: Option<Vec<u8>>,
+    /// CARGO_HOME, with links resolved.
+    pub(crate) cargo_home: Option<PathBuf>,
+    /// Cargo's configuration, as it applies to the command.
+    pub(crate) config: Config,
     /// Names and values of all key parts.
     pub(crate) parts: Vec<(String, String)>,
     /// A short digest of the parts that must be equal.
@@ -66,6 +70,8 @@ impl Project {
             key: key::render(&job, &parts),
             compatibility: key::render("cargo-target", &required),
             job,
+            cargo_home,
+            config,
             lock,
             parts: parts.into_iter().map(|part| (part.name.to_owned(), part.value)).collect(),
             workspace,

@@ -16,6 +16,7 @@ mod request;
 #[cfg(test)]
 mod schemas;
 mod settings;
+mod sources;
 mod talk;
 
 use clap::Parser;

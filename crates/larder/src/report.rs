@@ -2,12 +2,14 @@
 //!
 //! The schemas are checked in (`schemas/`) and a test keeps them equal to these types.
 
+use crate::sources::Stamped;
 use anyhow::Context as _;
 use bytesize::ByteSize;
 use larder_store::{Outcome, Restored, Saved, Work};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write as _};
+use std::path::PathBuf;
 
 /// Raised when a field changes its meaning or goes away; new fields may appear without.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
@@ -54,6 +56,35 @@ impl From<Work> for WorkReport {
     }
 }
 
+/// What became of the sources after a restore.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct SourcesReport {
+    /// Files that hold what they held when the snapshot was made, and have the time they had.
+    pub(crate) unchanged: u64,
+    /// Files that hold something else.
+    pub(crate) changed: u64,
+    /// Files that were not there.
+    pub(crate) new: u64,
+    /// Files that are not there any more.
+    pub(crate) deleted: u64,
+    /// Packages touched as a whole, each with the file that was the reason: no unit says whether it reads that.
+    pub(crate) touched: BTreeMap<String, String>,
+}
+
+impl From<Stamped> for SourcesReport {
+    fn from(stamped: Stamped) -> Self {
+        let shown = |(package, file): (PathBuf, PathBuf)| (package.display().to_string(), file.display().to_string());
+        Self {
+            unchanged: stamped.unchanged,
+            changed: stamped.changed.len() as u64,
+            new: stamped.new.len() as u64,
+            deleted: stamped.deleted.len() as u64,
+            touched: stamped.touched.into_iter().map(shown).collect(),
+        }
+    }
+}
+
 /// The object of `restore` and `save`.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -78,6 +109,8 @@ pub(crate) struct Transfer {
     pub(crate) work: WorkReport,
     /// What was left out because of damage in the store: cargo makes it again.
     pub(crate) left_out: Vec<String>,
+    /// The sources, where their times were set.
+    pub(crate) sources: Option<SourcesReport>,
     /// The directory was newer than the snapshot and was left alone.
     pub(crate) kept_newer: bool,
     /// Whether nothing was changed because only the plan was asked for.
@@ -100,6 +133,7 @@ impl Transfer {
             why_not: BTreeMap::new(),
             work: WorkReport::default(),
             left_out: Vec::new(),
+            sources: None,
             kept_newer: false,
             dry_run: false,
             duration_ms: 0,
@@ -124,6 +158,11 @@ impl Transfer {
             kept_newer: restored.kept_newer,
             ..Self::nothing(outcome, key)
         }
+    }
+
+    pub(crate) fn with_sources(mut self, stamped: Option<Stamped>) -> Self {
+        self.sources = stamped.map(SourcesReport::from);
+        self
     }
 
     pub(crate) fn saved(saved: Saved) -> Self {
@@ -164,6 +203,14 @@ impl Transfer {
         }
         if !details.is_empty() {
             line.push_str(&format!(" ({})", details.join(", ")));
+        }
+        if let Some(sources) = &self.sources {
+            let counts = [(sources.changed, "changed"), (sources.new, "new"), (sources.deleted, "deleted")];
+            let counts: Vec<String> =
+                counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+            if !counts.is_empty() {
+                line.push_str(&format!("; sources: {}", counts.join(", ")));
+            }
         }
         if self.dry_run && self.outcome != Result::Skipped {
             line.push_str("; a dry run: nothing was changed");

@@ -72,7 +72,7 @@ fn resolve_settings(global: &Global, dir: &Path, typed: &Typed) -> Result<Settin
         save: typed.save,
         spare: typed.spare.then_some(true),
         job: typed.job.clone(),
-        disable: None,
+        ..Layer::default()
     };
     let mut layers = vec![(Source::CommandLine, line)];
     layers.extend(settings::environment_layers(&host::env).map_err(UsageError::from)?);
@@ -86,11 +86,11 @@ pub(crate) struct Request {
     pub(crate) key: String,
     pub(crate) fallback: Vec<String>,
     pub(crate) parts: Vec<(String, String)>,
-    /// Whether the directories are those of a cargo project, found by larder.
-    pub(crate) cargo: bool,
+    /// The cargo project whose directories these are; `None` for any others.
+    pub(crate) project: Option<Project>,
     roots: Vec<(PathBuf, TargetPolicy)>,
-    /// The lock file that the key was made from, and what it held.
-    lock: Option<(PathBuf, Option<Vec<u8>>)>,
+    /// Whether the lock file is a part of the key.
+    keyed_by_lock: bool,
 }
 
 impl Request {
@@ -113,7 +113,8 @@ impl Request {
     /// Whether the lock file is another since: cargo writes it where there is none, and updates it. What was
     /// built belongs to the new one, and that is what the next run will ask for.
     pub(crate) fn is_outdated(&self) -> bool {
-        self.lock.as_ref().is_some_and(|(path, bytes)| host::read(path) != *bytes)
+        let changed = |project: &Project| host::read(&project.workspace.lock) != project.lock;
+        self.keyed_by_lock && self.project.as_ref().is_some_and(changed)
     }
 
     /// The directories.
@@ -148,15 +149,14 @@ fn cargo(which: &Which, how: &How, settings: &Settings, dir: &Path, command: &[O
         roots.push((larder_fs::resolve(path)?, TargetPolicy::of(&project)));
     }
     let paths = roots.iter().map(|(path, _)| path.clone()).collect();
-    let lock = which.key.is_none().then(|| (project.workspace.lock.clone(), project.lock));
     Ok(Request {
-        place: Place { scope: scope(), label: project.compatibility, roots: PlaceRoots::Paths(paths) },
-        key: which.key.clone().unwrap_or(project.key),
+        place: Place { scope: scope(), label: project.compatibility.clone(), roots: PlaceRoots::Paths(paths) },
+        key: which.key.clone().unwrap_or_else(|| project.key.clone()),
         fallback,
-        parts: project.parts,
-        cargo: true,
+        parts: project.parts.clone(),
+        keyed_by_lock: which.key.is_none(),
+        project: Some(project),
         roots,
-        lock,
     })
 }
 
@@ -180,9 +180,9 @@ fn paths(which: &Which, how: &How, command: &[OsString]) -> Result<Request> {
         parts: vec![("key".into(), key.clone())],
         key,
         fallback: how.fallback_key.clone(),
-        cargo: false,
+        project: None,
         roots,
-        lock: None,
+        keyed_by_lock: false,
     })
 }
 

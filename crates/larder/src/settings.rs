@@ -52,6 +52,8 @@ pub(crate) struct Layer {
     pub(crate) spare: Option<bool>,
     pub(crate) job: Option<String>,
     pub(crate) disable: Option<bool>,
+    pub(crate) ignore: Option<Vec<String>>,
+    pub(crate) inputs: Option<Vec<PathBuf>>,
 }
 
 /// Everything that can be configured, resolved.
@@ -64,6 +66,10 @@ pub(crate) struct Settings {
     pub(crate) spare: Setting<bool>,
     pub(crate) job: Setting<Option<String>>,
     pub(crate) disable: Setting<bool>,
+    /// Patterns of files that no build reads unless it names them, beside the usual ones.
+    pub(crate) ignore: Setting<Vec<String>>,
+    /// Files and folders that builds read, whatever else is said of them; relative to the workspace's root.
+    pub(crate) inputs: Setting<Vec<PathBuf>>,
 }
 
 /// A setting that cannot be understood.
@@ -97,6 +103,8 @@ impl Settings {
             spare: pick(layers, |layer| layer.spare, false),
             job: pick(layers, |layer| layer.job.clone().map(Some), None),
             disable: pick(layers, |layer| layer.disable, false),
+            ignore: pick(layers, |layer| layer.ignore.clone(), Vec::new()),
+            inputs: pick(layers, |layer| layer.inputs.clone(), Vec::new()),
         }
     }
 
@@ -104,6 +112,7 @@ impl Settings {
     pub(crate) fn rows(&self) -> Vec<(&'static str, String, &Source)> {
         let mode = self.link_mode.value.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
         let save = self.save.value.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
+        let inputs: Vec<String> = self.inputs.value.iter().map(|path| path.display().to_string()).collect();
         vec![
             ("store", self.store.value.display().to_string(), &self.store.source),
             ("link-mode", mode, &self.link_mode.source),
@@ -112,6 +121,8 @@ impl Settings {
             ("spare", self.spare.value.to_string(), &self.spare.source),
             ("job", self.job.value.clone().unwrap_or_default(), &self.job.source),
             ("disable", self.disable.value.to_string(), &self.disable.source),
+            ("ignore", self.ignore.value.join(" "), &self.ignore.source),
+            ("inputs", inputs.join(" "), &self.inputs.source),
         ]
     }
 }

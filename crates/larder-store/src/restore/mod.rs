@@ -23,7 +23,7 @@ use crate::snapshot::{Found, Place, Snapshot, load_or_warn};
 use crate::store::Store;
 pub(crate) use examine::{Target, nearest_existing, split_root};
 use examine::{examine_all, is_newer, refuse_file};
-use larder_fs::Lock;
+use larder_fs::{Lock, Timestamp};
 use serde::{Deserialize, Serialize};
 pub(crate) use settle::apply_fresh;
 use std::collections::{BTreeMap, HashMap};
@@ -113,8 +113,10 @@ pub struct Restored {
     pub omitted: Vec<String>,
     /// A directory was newer than the snapshot and was left alone.
     pub kept_newer: bool,
-    /// What the snapshot was built from; empty after a miss.
+    /// What the snapshot was built from; empty where none was put in place.
     pub provenance: Provenance,
+    /// When the snapshot was made.
+    pub created: Timestamp,
 }
 impl Store {
     /// Restores what `request` names. A miss leaves everything alone and is no error.
@@ -222,7 +224,7 @@ impl Store {
         let mut restored = Restored {
             key: Some(snapshot.header.key.clone()),
             snapshot: Some(snapshot.header.id.clone()),
-            provenance: snapshot.provenance.clone(),
+            created: snapshot.header.created,
             ..Restored::default()
         };
         if request.keep_newer && !request.exact {
@@ -232,6 +234,7 @@ impl Store {
                 return Ok(Some(restored));
             }
         }
+        restored.provenance = snapshot.provenance.clone();
         restored.files = snapshot.roots.iter().map(|m| (m.links.len() + m.symlinks.len()) as u64).sum();
         restored.bytes = snapshot.roots.iter().map(Manifest::logical_bytes).sum();
         if !request.dry_run && self.has_overlay(&request.roots) {

@@ -46,13 +46,26 @@ pub struct SaveRequest<'a> {
     pub parts: Vec<(String, String)>,
     /// The directories.
     pub roots: Vec<Root<'a>>,
-    /// What they were built from, as it stood when it was read.
-    pub provenance: Provenance,
+    /// Who looks at the directories before they are taken in, and says what they were built from.
+    pub review: &'a dyn Review,
     /// How files may be taken in.
     pub link_mode: LinkMode,
     /// Change nothing; say what would be done.
     pub dry_run: bool,
 }
+
+/// Learns what a save sees, and adds what only the caller knows.
+pub trait Review: Sync {
+    /// The root of this index was examined. May come again when a save starts anew.
+    fn examined(&self, _root: usize, _path: &Path, _tree: &Tree) {}
+
+    /// What the roots were built from; asked once all of them were taken in.
+    fn provenance(&self) -> Provenance {
+        Provenance::default()
+    }
+}
+
+impl Review for () {}
 
 /// What a save did.
 #[derive(Clone, Debug, Default)]
@@ -116,9 +129,9 @@ impl Store {
         let mut saved = Saved { key: request.key.clone(), ..Saved::default() };
         let mut inline = Vec::new();
         let mut roots = Vec::new();
-        for root in &request.roots {
+        for (index, root) in request.roots.iter().enumerate() {
             self.refuse_overlap(&root.path)?;
-            roots.push(self.take_root(root, request, &intake, &mut inline, &mut saved, events)?);
+            roots.push(self.take_root(index, request, &intake, &mut inline, &mut saved, events)?);
         }
         saved.files = roots.iter().map(|r| (r.manifest.links.len() + r.manifest.symlinks.len()) as u64).sum();
         saved.bytes = roots.iter().map(|r| r.manifest.logical_bytes()).sum();
@@ -187,8 +200,14 @@ impl Store {
             manifest.check(inline.len() as u64).map_err(|reason| Error::BadRoot { path: root.path.clone(), reason })?;
             manifests.push(manifest);
         }
-        let staged =
-            self.stage_snapshot(staging, &request.place, &mut header, &request.provenance, &manifests, inline)?;
+        let staged = self.stage_snapshot(
+            staging,
+            &request.place,
+            &mut header,
+            &request.review.provenance(),
+            &manifests,
+            inline,
+        )?;
         events.phase(Phase::Sync, 0);
         if intake.new_blobs.load(Ordering::Relaxed) > 0 {
             Volume::sync(&self.root)?;
@@ -201,13 +220,14 @@ impl Store {
 
     fn take_root(
         &self,
-        root: &Root<'_>,
+        index: usize,
         request: &SaveRequest<'_>,
         intake: &Intake<'_>,
         inline: &mut Vec<u8>,
         saved: &mut Saved,
         events: &dyn Events,
     ) -> Result<TakenRoot> {
+        let root = &request.roots[index];
         let bad = |reason: &str| Error::BadRoot { path: root.path.clone(), reason: reason.into() };
         let dir = match larder_fs::metadata(&root.path)?.map(|meta| meta.kind) {
             Some(Kind::Dir) => Dir::open(&root.path)?,
@@ -234,6 +254,7 @@ impl Store {
             events.warn(&format!("{} is {what} and is skipped", path.display()));
             saved.skipped.push(path.to_string_lossy().into_owned());
         }
+        request.review.examined(index, &root.path, &tree);
         let known = self.known(root, &tree)?;
         intake.keep_inline(known.inline.len() as u64);
         let (links, firsts, inodes) = number_inodes(&tree);

@@ -5,8 +5,8 @@
 #![allow(dead_code, clippy::allow_attributes, reason = "each test target uses a part of it")]
 
 use larder_store::{
-    Events, Fallout, LinkMode, Opaque, Place, PlaceRoots, Policy, Provenance, RestoreRequest, Restored, Result, Root,
-    SaveRequest, Saved, Store, Treatment,
+    Events, Fallout, LinkMode, Opaque, Place, PlaceRoots, Policy, RestoreRequest, Restored, Result, Root, SaveRequest,
+    Saved, Store, Treatment,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -282,7 +282,7 @@ pub(crate) fn save_request<'a>(path: &Path, key: &str, policy: &'a dyn Policy, l
         key: key.into(),
         parts: vec![("part".into(), "value".into())],
         roots: vec![root(path, policy)],
-        provenance: Provenance::default(),
+        review: &(),
         link_mode,
         dry_run: false,
     }

@@ -6,6 +6,7 @@ use crate::cli::{Global, RestoreArgs};
 use crate::report::{self, Result as Outcome, Transfer};
 use crate::request::{self, Request, Typed};
 use crate::settings::Settings;
+use crate::sources;
 use crate::talk::Talk;
 use anyhow::Result;
 use larder_store::{RestoreRequest, Store};
@@ -82,7 +83,7 @@ pub(super) fn restore(
     talk: &Talk,
 ) -> Result<Transfer> {
     let waiting = |path: &std::path::Path| talk.say(&format!("waiting for cargo's lock {}", path.display()));
-    let locks = match request.cargo {
+    let locks = match request.project.is_some() {
         true => lock_targets(&request.dirs(), &waiting)?,
         false => Some(Vec::new()),
     };
@@ -98,11 +99,17 @@ pub(super) fn restore(
             roots: request.roots(),
             link_mode: settings.link_mode.value.store_mode(),
             exact: settings.exact.value,
-            keep_newer: request.cargo,
-            refuse_future: request.cargo,
+            keep_newer: request.project.is_some(),
+            refuse_future: request.project.is_some(),
             dry_run,
         },
         talk,
     )?;
-    Ok(Transfer::restored(restored, &request.key))
+    let stamped = match &request.project {
+        Some(project) if restored.snapshot.is_some() && !dry_run => {
+            sources::settle(store, &restored, project, settings, &request.dirs(), talk)?
+        }
+        _ => None,
+    };
+    Ok(Transfer::restored(restored, &request.key).with_sources(stamped))
 }

@@ -6,9 +6,10 @@ use crate::cli::{Global, How, SaveArgs};
 use crate::report::{self, Result as Outcome, Transfer};
 use crate::request::{self, Request, Typed};
 use crate::settings::Settings;
+use crate::sources;
 use crate::talk::Talk;
 use anyhow::{Result, bail};
-use larder_store::{SaveRequest, Snapshot, Store, TreeKind};
+use larder_store::{Review, SaveRequest, Snapshot, Store, TreeKind};
 use std::time::Instant;
 
 pub(super) fn run(global: &Global, args: &SaveArgs) -> Result<u8> {
@@ -46,7 +47,7 @@ pub(super) fn save(
     talk: &Talk,
 ) -> Result<Transfer> {
     let waiting = |path: &std::path::Path| talk.say(&format!("waiting for cargo's lock {}", path.display()));
-    let _locks = match request.cargo {
+    let _locks = match request.project.is_some() {
         true => match lock_targets(&request.dirs(), &waiting)? {
             Some(locks) => locks,
             None => bail!("cargo kept its lock for too long; nothing is saved"),
@@ -54,13 +55,14 @@ pub(super) fn save(
         false => Vec::new(),
     };
     let link_mode = settings.link_mode.value.store_mode();
+    let review = request.project.as_ref().map(|project| sources::Record::new(store, project, settings, talk));
     let saved = store.save(
         &SaveRequest {
             place: request.place.clone(),
             key: request.key.clone(),
             parts: request.parts.clone(),
             roots: request.roots(),
-            provenance: larder_store::Provenance::default(),
+            review: review.as_ref().map_or(&(), |review| review as &dyn Review),
             link_mode,
             dry_run,
         },

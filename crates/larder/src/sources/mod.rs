@@ -17,7 +17,7 @@ mod rules;
 mod stamp;
 
 pub(crate) use record::Record;
-pub(crate) use stamp::{Stamped, stamp};
+pub(crate) use stamp::{Stamped, settle};
 
 use crate::cargo::Project;
 use crate::host;
@@ -134,7 +134,8 @@ impl Sources {
     /// Lists the sources below `tree`.
     fn walk(&mut self, tree: &Path) -> Result<Vec<PathBuf>> {
         let chooser = rules::Chooser::new(tree, &self.hidden);
-        let choose = |dir: &Dir, relative: &std::ffi::OsStr, entries: &mut Vec<_>| chooser.choose(dir, relative, entries);
+        let choose =
+            |dir: &Dir, relative: &std::ffi::OsStr, entries: &mut Vec<_>| chooser.choose(dir, relative, entries);
         let found = larder_fs::walk_chosen(&Dir::open(tree)?, &choose)?;
         let files = found.files.iter().map(|file| found.relative(file.dir, &file.name));
         let links = found.symlinks.iter().map(|link| found.relative(link.dir, &link.name));
@@ -160,11 +161,13 @@ impl Sources {
 
     /// Whether nothing but a unit that names the file makes it count.
     fn is_ignored(&self, path: &Path) -> bool {
-        let wanted = self.extra.iter().any(|extra| path.starts_with(extra));
+        if self.extra.iter().any(|extra| path.starts_with(extra)) {
+            return false;
+        }
         // Patterns with a slash in front are meant for every tree, not for the workspace alone.
         let tree = self.trees.iter().find(|tree| path.starts_with(tree));
-        let relative = tree.and_then(|tree| path.strip_prefix(tree).ok()).unwrap_or(path);
-        !wanted && self.ignored.matched_path_or_any_parents(self.root.join(relative), false).is_ignore()
+        let Some(relative) = tree.and_then(|tree| path.strip_prefix(tree).ok()) else { return false };
+        self.ignored.matched_path_or_any_parents(self.root.join(relative), false).is_ignore()
     }
 
     /// Siblings that are not there, for people.

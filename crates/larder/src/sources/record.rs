@@ -9,9 +9,10 @@ use larder_fs::{Dir, Kind, Tree};
 use larder_store::{Events, Provenance, Review, Source, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 /// Notes of another version are not read: the snapshot is then one without stamps.
 const VERSION: u32 = 1;
@@ -33,6 +34,15 @@ impl Notes {
         (notes.version == VERSION).then_some(notes)
     }
 
+    /// Where the fingerprints of units of path packages are, in both layouts, below the target directory.
+    pub(crate) fn fingerprints(&self) -> impl Iterator<Item = PathBuf> {
+        self.units.units.iter().filter(|unit| unit.local).flat_map(|unit| {
+            let root = Path::new(OsStr::from_bytes(&unit.id.root));
+            let old = root.join(".fingerprint").join(format!("{}-{}", unit.package, unit.id.hash));
+            [old, root.join("build").join(&unit.package).join(&unit.id.hash).join("fingerprint")]
+        })
+    }
+
     /// The folders of the path packages.
     pub(crate) fn packages(&self) -> BTreeSet<PathBuf> {
         self.packages.iter().map(PathBuf::from).collect()
@@ -50,17 +60,17 @@ pub(crate) struct Record<'a> {
     project: &'a Project,
     settings: &'a Settings,
     events: &'a dyn Events,
+    sources: OnceLock<anyhow::Result<Sources>>,
     units: Mutex<UnitTable>,
 }
 
 impl<'a> Record<'a> {
-    pub(crate) fn new(
-        store: &'a Store,
-        project: &'a Project,
-        settings: &'a Settings,
-        events: &'a dyn Events,
-    ) -> Self {
-        Self { store, project, settings, events, units: Mutex::default() }
+    pub(crate) fn new(store: &'a Store, project: &'a Project, settings: &'a Settings, events: &'a dyn Events) -> Self {
+        Self { store, project, settings, events, sources: OnceLock::new(), units: Mutex::default() }
+    }
+
+    fn sources(&self) -> &anyhow::Result<Sources> {
+        self.sources.get_or_init(|| Sources::find(self.project, self.settings))
     }
 
     fn units(&self) -> std::sync::MutexGuard<'_, UnitTable> {
@@ -74,15 +84,13 @@ impl Review for Record<'_> {
         if root + 1 < self.project.directories().len() {
             return;
         }
-        let sources = match Sources::find(self.project, self.settings) {
-            Ok(sources) => sources,
-            Err(_) => return,
-        };
-        *self.units() = read_units(path, tree, self.project, &sources.packages);
+        if let Ok(sources) = self.sources() {
+            *self.units() = read_units(path, tree, self.project, &sources.packages);
+        }
     }
 
     fn provenance(&self) -> Provenance {
-        let sources = match Sources::find(self.project, self.settings) {
+        let sources = match self.sources() {
             Ok(sources) => sources,
             Err(error) => {
                 self.events.warn(&format!(
@@ -98,14 +106,11 @@ impl Review for Record<'_> {
             units,
         };
         let hidden = |path: &Path| sources.is_hidden(path);
-        let observed = self.store.observe(&sources.root, to_observe(&sources, &notes), &hidden);
+        let observed = self.store.observe(&sources.root, to_observe(sources, &notes), &hidden);
         if let Err(error) = self.store.remember_sources(&sources.root, &observed) {
             tracing::info!("the next time reads all sources again: {error}");
         }
-        Provenance {
-            stamps: observed.stamps,
-            notes: postcard::to_stdvec(&notes).expect("notes are plain data"),
-        }
+        Provenance { stamps: observed.stamps, notes: postcard::to_stdvec(&notes).expect("notes are plain data") }
     }
 }
 
@@ -143,12 +148,7 @@ fn to_observe(sources: &Sources, notes: &Notes) -> Vec<Source> {
     all
 }
 
-fn read_units(
-    path: &Path,
-    tree: &Tree,
-    project: &Project,
-    packages: &BTreeMap<String, Vec<PathBuf>>,
-) -> UnitTable {
+fn read_units(path: &Path, tree: &Tree, project: &Project, packages: &BTreeMap<String, Vec<PathBuf>>) -> UnitTable {
     let names: Vec<OsString> = tree.files.iter().map(|file| tree.relative(file.dir, &file.name)).collect();
     let mut numbers: BTreeMap<u64, u32> = BTreeMap::new();
     let files: Vec<TargetFile<'_>> = names

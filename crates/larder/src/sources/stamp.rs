@@ -6,8 +6,7 @@ use crate::cargo::Project;
 use crate::settings::Settings;
 use anyhow::Result;
 use larder_cargo::freshness::{Change, Facts, Verdict, judge, package_of};
-use larder_fs::Timestamp;
-use larder_store::{Events, Observed, Provenance, Source, Stamp, State, Store, Time};
+use larder_store::{Events, Observed, Provenance, Restored, Source, Stamp, State, Store, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -28,16 +27,45 @@ pub(crate) struct Stamped {
     pub(crate) touched: BTreeMap<PathBuf, PathBuf>,
 }
 
-/// Gives the sources of `project` the times that belong to what was restored with `provenance`.
-pub(crate) fn stamp(
+/// Gives the sources of `project` the times that belong to what was restored to `dirs`. Where that cannot be done,
+/// what was built from them is made worthless: cargo builds it again.
+///
+/// # Errors
+///
+/// Where not even that can be done.
+pub(crate) fn settle(
     store: &Store,
-    provenance: &Provenance,
-    created: Timestamp,
+    restored: &Restored,
+    project: &Project,
+    settings: &Settings,
+    dirs: &[PathBuf],
+    events: &dyn Events,
+) -> Result<Option<Stamped>> {
+    let Some(notes) = Notes::of(&restored.provenance) else { return Ok(None) };
+    match stamp(store, restored, &notes, project, settings, events) {
+        Ok(stamped) => Ok(Some(stamped)),
+        Err(error) => {
+            events.warn(&format!("the sources could not be stamped, so local crates are built again: {error:#}"));
+            for (dir, folder) in dirs.iter().flat_map(|dir| notes.fingerprints().map(move |folder| (dir, folder))) {
+                let path = dir.join(folder);
+                if larder_fs::exists(&path) {
+                    larder_fs::remove_tree(&path)?;
+                }
+            }
+            Ok(None)
+        }
+    }
+}
+
+fn stamp(
+    store: &Store,
+    restored: &Restored,
+    notes: &Notes,
     project: &Project,
     settings: &Settings,
     events: &dyn Events,
-) -> Result<Option<Stamped>> {
-    let Some(notes) = Notes::of(provenance) else { return Ok(None) };
+) -> Result<Stamped> {
+    let provenance = &restored.provenance;
     let sources = Sources::find(project, settings)?;
     for path in sources.missing() {
         events.warn(&format!("{} is named by a manifest, and is not there", path.display()));
@@ -47,20 +75,20 @@ pub(crate) fn stamp(
     wanted.extend(recorded.clone().map(|stamp| Source { path: stamp.path().to_path_buf(), listed: false }));
     let hidden = |path: &Path| sources.is_hidden(path);
     let mut observed = store.observe(&sources.root, wanted, &hidden);
-    let (stamped, times) = compare(provenance, &notes, &sources, &observed);
+    let (stamped, times) = compare(provenance, notes, &sources, &observed);
     let failed = observed.apply(&times);
     if let Err(error) = store.remember_sources(&sources.root, &observed) {
         tracing::info!("the next time reads all sources again: {error}");
     }
     let times: BTreeMap<&Path, Time> = times.iter().map(|(path, time)| (path.as_path(), *time)).collect();
     for (path, error) in failed {
-        let seen_anyway = find(&observed, &path).is_none_or(|stamp| stamp.mtime > created);
+        let seen_anyway = find(&observed, &path).is_none_or(|stamp| stamp.mtime > restored.created);
         match times.get(path.as_path()) {
             Some(Time::Now) if !seen_anyway => return Err(error.into()),
             _ => tracing::info!("{error}: what is built from it will be built again"),
         }
     }
-    Ok(Some(stamped))
+    Ok(stamped)
 }
 
 /// What changed, and the time that each source gets.
