@@ -8,8 +8,8 @@ use crate::fault;
 use crate::meta::{Kind, Meta, Timestamp};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, SeekFrom, Timespec, Timestamps, UTIME_NOW,
-    UTIME_OMIT,
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, SeekFrom, StatxFlags, Timespec,
+    Timestamps, UTIME_NOW, UTIME_OMIT,
 };
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -134,6 +134,21 @@ impl Dir {
         rustix::fs::fstat(&self.fd).map(|s| Meta::from_stat(&s)).map_err(|e| Error::new("examine", &self.path, e))
     }
 
+    /// When this directory was made; `None` where the file system does not keep it. With the inode number it tells
+    /// this directory from one made later in its place.
+    pub fn born(&self) -> Result<Option<Timestamp>> {
+        let fail = |e: std::io::Error| Error::new("examine", &self.path, e);
+        fault::check("examine").map_err(fail)?;
+        match rustix::fs::statx(&self.fd, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME) {
+            Ok(stat) if stat.stx_mask & StatxFlags::BTIME.bits() != 0 => {
+                Ok(Some(Timestamp { secs: stat.stx_btime.tv_sec, nanos: stat.stx_btime.tv_nsec }))
+            }
+            // Sandboxes that do not know the call.
+            Ok(_) | Err(Errno::NOSYS | Errno::PERM) => Ok(None),
+            Err(e) => Err(fail(e.into())),
+        }
+    }
+
     /// The entries of this directory, `.` and `..` left out, in the file system's order.
     pub fn entries(&self) -> Result<Vec<Entry>> {
         let fail = |e: std::io::Error| Error::new("list", &self.path, e);
@@ -209,17 +224,17 @@ impl Dir {
         new_dir.set_mode(new_name, mode)
     }
 
-    /// Puts `temp` in the place of the file `name`, in one step, and removes what stood there.
+    /// Puts `temp` in the place of the file `name` of `dir`, in one step, and removes what stood there.
     ///
     /// An exchange, since ext4 writes the bytes of a file out at once when it is renamed over another
     /// (`auto_da_alloc`), which takes milliseconds for each.
-    pub fn replace(&self, temp: &OsStr, name: &OsStr) -> Result<()> {
-        let exchanged = self
-            .run("replace", name, || rustix::fs::renameat_with(&self.fd, temp, &self.fd, name, RenameFlags::EXCHANGE));
+    pub fn replace(&self, temp: &OsStr, dir: &Dir, name: &OsStr) -> Result<()> {
+        let exchanged = dir
+            .run("replace", name, || rustix::fs::renameat_with(&self.fd, temp, &dir.fd, name, RenameFlags::EXCHANGE));
         match exchanged {
             Ok(()) => self.remove_file(temp),
             // Not every file system can, and `name` may have vanished.
-            Err(e) if e.is(Errno::INVAL) || e.is(Errno::NOSYS) || e.is_not_found() => self.rename(temp, self, name),
+            Err(e) if e.is(Errno::INVAL) || e.is(Errno::NOSYS) || e.is_not_found() => self.rename(temp, dir, name),
             Err(e) => Err(e),
         }
     }

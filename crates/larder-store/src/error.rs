@@ -97,13 +97,13 @@ pub enum Error {
         inodes: u64,
     },
 
-    /// A directory was changed, and then its restore failed.
+    /// A directory was changed by a restore that failed or died, and is not what it should be.
     #[error("the restore of {} stopped half way; restore it again, or remove it", path.display())]
     HalfRestored {
         /// The directory.
         path: PathBuf,
-        /// What stopped it.
-        source: Box<Self>,
+        /// What stopped it; `None` where an earlier process was.
+        source: Option<Box<Self>>,
     },
 
     /// The store can only be read.

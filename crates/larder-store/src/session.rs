@@ -12,19 +12,38 @@
 //! that still has that number, and the length and mtime of the manifest, still has the same bytes. A
 //! session that is lost, damaged or whose snapshot is gone only costs time. It is a lease as well: its
 //! process id and boot say whether the job that made it still runs.
+//!
+//! Before a restore changes an existing directory it marks the session, and the session of the end takes the
+//! mark away. A directory with a mark is neither saved nor spared for being newer than a snapshot: its restore
+//! failed or died. The mark keeps what the session knew before, so that the next restore still tells what larder
+//! made, and names the directory itself, so that one made anew in its place is free of it.
 
 use crate::error::Result;
 use crate::store::{SESSIONS, Staging, Store};
-use larder_fs::{Lock, LockKind, Timestamp};
+use larder_fs::{Dir, Lock, LockKind, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// How long a restore or save waits for another one of the same directory.
 const ROOT_WAIT: Duration = Duration::from_secs(600);
+
+/// One directory, whatever its path is or was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DirId {
+    ino: u64,
+    born: Option<Timestamp>,
+}
+
+impl DirId {
+    /// That of an open directory.
+    pub(crate) fn of(dir: &Dir) -> Result<Self> {
+        Ok(Self { ino: dir.stat_self()?.ino, born: dir.born()? })
+    }
+}
 
 /// The record of one directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +65,8 @@ pub(crate) struct Session {
     /// The snapshot whose prepared tree an overlay shows at the directory, where one is mounted. A save from
     /// the mount names another snapshot, but the tree is still needed.
     pub(crate) overlay: Option<String>,
+    /// The directory that a restore has begun to change and not finished.
+    restoring: Option<DirId>,
     /// For each inode of the manifest its number in the directory, 0 where it was left out.
     pub(crate) inodes: Vec<u64>,
 }
@@ -64,8 +85,21 @@ impl Session {
             boot: larder_fs::process::boot_id().to_owned(),
             created: Timestamp::now(),
             overlay,
+            restoring: None,
             inodes,
         }
+    }
+
+    /// A mark on the session of the directory `dir` at `root`, which a restore is about to change.
+    pub(crate) fn restoring(root: &Path, before: Option<Self>, dir: DirId) -> Self {
+        // Without a session there is no snapshot to name: nothing is known of the files.
+        let before = before.unwrap_or_else(|| Self::new(root, Path::new(""), 0, Vec::new(), None));
+        Self { restoring: Some(dir), ..before }
+    }
+
+    /// Whether a restore has begun to change the directory since.
+    pub(crate) fn is_mark(&self) -> bool {
+        self.restoring.is_some()
     }
 
     /// The directory.
@@ -81,6 +115,16 @@ impl Session {
 
 pub(crate) fn name_of(root: &Path) -> String {
     blake3::hash(root.as_os_str().as_bytes()).to_hex()[..24].to_owned()
+}
+
+fn decode(bytes: &[u8], path: &Path) -> Option<Session> {
+    let (digest, body) = bytes.split_first_chunk::<32>()?;
+    if blake3::hash(body).as_bytes() != digest {
+        tracing::debug!(path = %path.display(), "the session record is damaged");
+        return None;
+    }
+    let session: Session = postcard::from_bytes(body).ok()?;
+    (session.version == VERSION).then_some(session)
 }
 
 impl Store {
@@ -111,14 +155,19 @@ impl Store {
     /// The session in this file of `sessions/`.
     pub(crate) fn session_named(&self, name: &OsStr) -> Option<Session> {
         let path = self.path().join(SESSIONS).join(name);
-        let bytes = larder_fs::read_optional(&path).ok()??;
-        let (digest, body) = bytes.split_first_chunk::<32>()?;
-        if blake3::hash(body).as_bytes() != digest {
-            tracing::debug!(path = %path.display(), "the session record is damaged");
-            return None;
-        }
-        let session: Session = postcard::from_bytes(body).ok()?;
-        (session.version == VERSION).then_some(session)
+        decode(&larder_fs::read_optional(&path).ok()??, &path)
+    }
+
+    /// Whether a restore began to change the directory that stands at `root` now, and never came to its end.
+    pub(crate) fn is_half_restored(&self, root: &Path) -> Result<bool> {
+        let path = self.path().join(SESSIONS).join(name_of(root));
+        // Not being able to read the record is no proof of a whole directory.
+        let session = larder_fs::read_optional(&path)?.and_then(|bytes| decode(&bytes, &path));
+        let Some(marked) = session.and_then(|session| session.restoring) else { return Ok(false) };
+        Ok(match Dir::open_optional(root)? {
+            Some(dir) => DirId::of(&dir)? == marked,
+            None => false,
+        })
     }
 
     /// Replaces the session of the directory that it names.
@@ -128,13 +177,8 @@ impl Store {
         let staged: OsString = format!("session-{:08x}", fastrand::u32(..)).into();
         larder_fs::write_new(&staging.dir, &staged, &[blake3::hash(&body).as_bytes(), &body], false)?;
         let sessions = self.room(SESSIONS)?;
-        let name = name_of(root);
-        // Renaming over the old record would make ext4 write the new one out at once. Only the record of a mount
-        // must never be missing.
-        if session.overlay.is_none() {
-            sessions.remove_all(OsStr::new(&name))?;
-        }
-        Ok(staging.dir.rename(&staged, &sessions, OsStr::new(&name))?)
+        // In one step: neither the record of a mount nor a mark may ever be missing.
+        Ok(staging.dir.replace(&staged, &sessions, OsStr::new(&name_of(root)))?)
     }
 
     /// Forgets the session of `root`, before its directory is changed.

@@ -248,7 +248,7 @@ impl Store {
             // Only the first may give way to another mode: later ones leave roots that were changed already.
             placed.map_err(|e| match index {
                 0 => e,
-                _ => Error::HalfRestored { path: root.path.clone(), source: Box::new(e) },
+                _ => Error::HalfRestored { path: root.path.clone(), source: Some(Box::new(e)) },
             })?;
         }
         Ok(Ok(prepared.inodes))

@@ -272,7 +272,7 @@ impl Work<'_> {
     fn rename_over(&self, renames: Vec<(u32, OsString, u32)>) -> Result<()> {
         for (dir, temp, link) in renames {
             let dir = self.open(dir)?;
-            dir.replace(&temp, self.manifest().links[link as usize].os_name())?;
+            dir.replace(&temp, &dir, self.manifest().links[link as usize].os_name())?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What a restore finds out before it changes anything: what stands at its directories, what would have to be
 //! done, whether every blob that this needs is sound, and whether there is room.
 
-use super::plan::{self, Plan, Rules, in_blob, omissions};
+use super::plan::{self, Plan, Rules, in_blob, is_temporary, omissions};
 use super::{RestoreRequest, Root};
 use crate::blob::{BlobId, Checked};
 use crate::error::{Error, Result};
@@ -254,9 +254,8 @@ fn examine(path: &Path) -> Result<Target> {
 
 pub(super) fn is_newer(target: &Target, manifest: &Manifest) -> bool {
     let Target::Over { tree, .. } = target else { return false };
-    // What a restore that died left behind is new, and worth nothing.
-    let temporary = |name: &OsStr| name.as_encoded_bytes().starts_with(plan::TEMP_PREFIX.as_bytes());
-    let there = tree.files.iter().filter(|file| !temporary(&file.name)).map(|file| file.meta.mtime).max();
+    // Files on their way when a restore died; a store that could not be written to has no mark of it.
+    let there = tree.files.iter().filter(|file| !is_temporary(&file.name)).map(|file| file.meta.mtime).max();
     let ours = manifest.inodes.iter().map(|inode| inode.mtime).max();
     there > ours
 }

@@ -228,10 +228,12 @@ impl Store {
             ..Restored::default()
         };
         if request.keep_newer && !request.exact {
-            let newer = snapshot.roots.iter().zip(targets).any(|(manifest, target)| is_newer(target, manifest));
-            if newer {
-                restored.kept_newer = true;
-                return Ok(Some(restored));
+            for ((manifest, target), root) in snapshot.roots.iter().zip(targets).zip(&request.roots) {
+                // What a restore that died left behind is new, and worth nothing.
+                if is_newer(target, manifest) && !self.is_half_restored(&root.path)? {
+                    restored.kept_newer = true;
+                    return Ok(Some(restored));
+                }
             }
         }
         restored.provenance = snapshot.provenance.clone();

@@ -6,7 +6,7 @@ use crate::policy::{Fallout, Policy, Treatment};
 use crate::session::Session;
 use larder_fs::{Meta, Tree};
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// Names that a restore uses for files on their way; left by one that died, they are always removed.
@@ -197,7 +197,7 @@ impl Plan {
             .chain(manifest.symlinks.iter().map(|s| (s.dir, s.name.as_slice())))
             .collect();
         // An entry of ours that stands there as another kind of thing is an obstacle.
-        let wanted = |dir: u32, name: &std::ffi::OsStr| {
+        let wanted = |dir: u32, name: &OsStr| {
             join.tree_to_dir[dir as usize].is_some_and(|dir| ours.contains(&(dir, name.as_bytes())))
         };
         // What lies below a directory that is in the way goes with it.
@@ -224,9 +224,11 @@ impl Plan {
                 before.as_ref().is_some_and(|(manifest, session, join)| {
                     join.file_to_link[index].is_some_and(|link| {
                         let inode = manifest.links[link as usize].inode as usize;
-                        session.inodes.get(inode) == Some(&file.meta.ino)
-                            && manifest.inodes[inode].mtime == file.meta.mtime
-                            && manifest.inodes[inode].size == file.meta.size
+                        let same = manifest.inodes[inode].mtime == file.meta.mtime
+                            && manifest.inodes[inode].size == file.meta.size;
+                        // The restore that died may have cut it to nothing.
+                        let cut = session.is_mark() && file.meta.size == 0;
+                        session.inodes.get(inode) == Some(&file.meta.ino) && (same || cut)
                     })
                 })
             };
@@ -247,8 +249,7 @@ impl Plan {
                 self.obstacles.push(path);
                 continue;
             }
-            let temporary = file.name.as_bytes().starts_with(TEMP_PREFIX.as_bytes());
-            if rules.exact || temporary || made_by_us() {
+            if rules.exact || is_temporary(&file.name) || made_by_us() {
                 self.removals.push((path.clone(), vouches()));
             }
         }
@@ -264,7 +265,7 @@ impl Plan {
             };
             if wanted(symlink.dir, &symlink.name) {
                 self.obstacles.push(path);
-            } else if rules.exact || made_by_us() {
+            } else if rules.exact || is_temporary(&symlink.name) || made_by_us() {
                 self.removals.push((path, false));
             }
         }
@@ -319,6 +320,11 @@ impl Plan {
         self.stamps = touched.into_iter().collect();
         self.stamps.sort_unstable();
     }
+}
+
+/// Whether a restore uses such names for files and links on their way.
+pub(crate) fn is_temporary(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(TEMP_PREFIX.as_bytes())
 }
 
 fn parent_of(path: &[u8]) -> &[u8] {

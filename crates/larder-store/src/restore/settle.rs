@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::link_mode::{Ladder, LinkMode};
 use crate::manifest::Manifest;
-use crate::session::Session;
+use crate::session::{DirId, Session};
 use crate::snapshot::Snapshot;
 use crate::store::{Staging, Store, chain};
 use larder_fs::{Dir, Volume};
@@ -25,6 +25,18 @@ impl Store {
         restored: &mut Restored,
         events: &dyn Events,
     ) -> Result<()> {
+        if !request.dry_run && !self.is_read_only() {
+            // All of them before the first one changes: dying between two leaves directories that do not fit together.
+            for ((planned, target), root) in ready.plans.iter().zip(targets).zip(&request.roots) {
+                match target {
+                    _ if planned.plan.is_empty() => {}
+                    Target::Over { dir, .. } => self.mark_restoring(&root.path, dir, events)?,
+                    // It is renamed into place whole.
+                    Target::Fresh { .. } => self.drop_session(&root.path)?,
+                }
+            }
+        }
+        let mut numbers = Vec::new();
         for ((manifest, planned), (index, root)) in
             snapshot.roots.iter().zip(&ready.plans).zip(request.roots.iter().enumerate())
         {
@@ -48,10 +60,7 @@ impl Store {
                 ladder: &ladder,
                 events,
             };
-            if !self.is_read_only() && !planned.plan.is_empty() {
-                self.drop_session(&root.path)?;
-            }
-            let half = |e: Error| Error::HalfRestored { path: root.path.clone(), source: Box::new(e) };
+            let half = |e: Error| Error::HalfRestored { path: root.path.clone(), source: Some(Box::new(e)) };
             let applied = match &targets[index] {
                 Target::Over { dir, .. } => apply.run(dir).map_err(half)?,
                 Target::Fresh { exists } => match self.build_aside(&apply, &root.path, *exists, &beside) {
@@ -61,7 +70,10 @@ impl Store {
                 },
             };
             restored.count(&ladder, &applied);
-            self.remember(snapshot, index, &root.path, applied.inodes, None, events);
+            numbers.push(applied.inodes);
+        }
+        for (index, (inodes, root)) in numbers.into_iter().zip(&request.roots).enumerate() {
+            self.remember(snapshot, index, &root.path, inodes, None, events);
         }
         Ok(())
     }
@@ -73,8 +85,12 @@ impl Store {
         let parent_dir = Dir::open(parent)?;
         if exists && larder_fs::mount::is_mount_point(path)? {
             // A mount point cannot be renamed over.
-            let half = |e: Error| Error::HalfRestored { path: path.to_path_buf(), source: Box::new(e) };
-            return apply.run(&Dir::open(path)?).map_err(half);
+            let half = |e: Error| Error::HalfRestored { path: path.to_path_buf(), source: Some(Box::new(e)) };
+            let dir = Dir::open(path)?;
+            if !self.is_read_only() {
+                self.mark_restoring(path, &dir, apply.events)?;
+            }
+            return apply.run(&dir).map_err(half);
         }
         // The store's own staging is swept by the next start, one beside the root by the next restore there.
         let in_store = !self.is_read_only() && Volume::of(&self.root)?.can_rename_to(&Volume::of(beside)?);
@@ -87,6 +103,23 @@ impl Store {
         let applied = apply.run(&staging.dir.open_beneath(tree)?)?;
         staging.dir.rename_dir(tree, &parent_dir, name)?;
         Ok(applied)
+    }
+
+    /// Writes down that a restore is about to change the directory `dir` at `root`, unless an earlier one did and
+    /// never ended: that one knows better what stood there before.
+    fn mark_restoring(&self, root: &Path, dir: &Dir, events: &dyn Events) -> Result<()> {
+        if self.is_half_restored(root)? {
+            return Ok(());
+        }
+        let mark = Session::restoring(root, self.session(root), DirId::of(dir)?);
+        let Err(e) = self.staging().and_then(|staging| self.put_session(&staging, &mark)) else { return Ok(()) };
+        // The store may be full, and the restore may be what makes room. An old record would be wrong soon.
+        events.warn(&format!(
+            "nothing will tell that {} is incomplete, should its restore be interrupted: {}",
+            root.display(),
+            chain(&e)
+        ));
+        self.drop_session(root)
     }
 
     /// Writes the session of a root. Failing to only makes the next save slower.
@@ -106,7 +139,9 @@ impl Store {
             let session = Session::new(root, &snapshot.path, index, inodes, overlay);
             self.put_session(&staging, &session)
         };
-        if let Err(e) = self.staging().and_then(write) {
+        // The directory is whole: better no record of it than the mark.
+        let written = self.staging().and_then(write).or_else(|e| self.drop_session(root).and(Err(e)));
+        if let Err(e) = written {
             events.warn(&format!("the next save of {} will read everything: {}", root.display(), chain(&e)));
         }
     }

@@ -14,7 +14,7 @@ use crate::link_mode::{Ladder, LinkMode};
 use crate::manifest::{Content, DirEntry, Inode, Link, Manifest, Symlink};
 use crate::policy::Treatment;
 use crate::provenance::Provenance;
-use crate::restore::plan::TEMP_PREFIX;
+use crate::restore::plan::is_temporary;
 use crate::restore::{Root, Work};
 use crate::session::Session;
 use crate::snapshot::{Header, Place, RootSummary, Snapshot};
@@ -102,12 +102,17 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::BadRoot`] where a root is no directory, [`Error::Unsteady`] where a file would not hold
-    /// still, [`Error::ReadOnly`], [`Error::Fs`]. After an error the store is as it was before.
+    /// [`Error::BadRoot`] where a root is no directory, [`Error::HalfRestored`] where a restore left it
+    /// incomplete, [`Error::Unsteady`] where a file would not hold still, [`Error::ReadOnly`], [`Error::Fs`]. After an error the store is as it was before.
     pub fn save(&self, request: &SaveRequest<'_>, events: &dyn Events) -> Result<Saved> {
         self.writable()?;
         let _locks = self.lock_roots(request.roots.iter().map(|root| root.path.as_path()))?;
         let _shared = self.lock_shared()?;
+        for root in &request.roots {
+            if self.is_half_restored(&root.path)? {
+                return Err(Error::HalfRestored { path: root.path.clone(), source: None });
+            }
+        }
         for attempt in 1.. {
             match self.try_save(request, events) {
                 Err(Error::Unsteady { path }) if attempt < ATTEMPTS => {
@@ -240,9 +245,8 @@ impl Store {
         events.phase(Phase::Examine, 0);
         let mut tree = larder_fs::walk(&dir)?;
         // What a restore that died left behind is no part of the directory.
-        let ours = |name: &std::ffi::OsStr| name.as_bytes().starts_with(TEMP_PREFIX.as_bytes());
-        tree.files.retain(|file| !ours(&file.name));
-        tree.symlinks.retain(|link| !ours(&link.name));
+        tree.files.retain(|file| !is_temporary(&file.name));
+        tree.symlinks.retain(|link| !is_temporary(&link.name));
         settle_clock(&dir, &tree)?;
         for special in &tree.specials {
             let what = match special.kind {

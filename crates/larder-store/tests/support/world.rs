@@ -1,9 +1,12 @@
 //! A store with a few snapshots, something that is done to it, and what must hold afterwards however that ended.
 
 use super::{ByName, Heard, Node, Scan, assert_same, open, put, restore, restore_request, save, scan, small_tree};
-use larder_store::{LinkMode, Outcome, Result, Snapshot, TreeKind};
+use larder_store::{Error, LinkMode, Outcome, Result, Snapshot, Store, TreeKind};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// What somebody makes in a directory whose restore was interrupted.
+const BUILT_SINCE: &str = "lib/built-since";
 
 /// Something that is done to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +121,7 @@ impl Scenario {
             Self::RestoreFresh | Self::RestoreOver | Self::RestoreExact | Self::RestoreSpare => {
                 let mut request = restore_request(&dest, "b", &ByName, LinkMode::Auto);
                 request.exact = self != Self::RestoreOver;
+                request.keep_newer = self == Self::RestoreOver;
                 let restored = store.restore(&request, heard)?;
                 assert_ne!(restored.outcome, Outcome::Partial, "no blob is damaged: {}", heard.text());
                 if restored.outcome == Outcome::Miss {
@@ -153,6 +157,9 @@ impl World {
             assert!(!dest.exists(), "{what}: the destination was left alone");
         }
         let store = open(&store_path);
+        if self.scenario.overwrites() && ended != Some(&Ended::Done) {
+            self.check_half(&store, what);
+        }
         assert_eq!(fs::read_dir(store_path.join("tmp")).unwrap().count(), 0, "{what}: tmp was swept");
         let there = |key: &str| !store.find_exact(&super::place(), key).unwrap().is_empty();
         let mut expected: Vec<(&str, &Scan)> = self.published.iter().map(|(key, tree)| (*key, tree)).collect();
@@ -193,12 +200,29 @@ impl World {
             }
             Scenario::RestoreOver => {
                 let mut got = scan(&dest);
-                got.retain(|path, _| self.published[1].1.contains_key(path));
+                got.remove(BUILT_SINCE.as_bytes());
+                // A fault may have hidden what larder had made there; death hides nothing.
+                if ended == Some(&Ended::Done) {
+                    got.retain(|path, _| self.published[1].1.contains_key(path));
+                }
                 assert_same(&self.published[1].1, &got, &format!("{what}: the destination"));
             }
             Scenario::Remove => assert!(!there("a")),
             Scenario::Verify | Scenario::Prepare => {}
         }
+    }
+
+    /// A directory that is neither what it was nor what it should be is not saved, and what was built in it since
+    /// does not spare it from the next restore.
+    fn check_half(&self, store: &Store, what: &str) {
+        let dest = self.base.join("dest");
+        let now = scan(&dest);
+        if now == *self.dest.as_ref().unwrap() || now == self.published[1].1 {
+            return;
+        }
+        let refused = save(store, &dest, "half", &ByName);
+        assert!(matches!(refused, Err(Error::HalfRestored { source: None, .. })), "{what}: {refused:?}");
+        fs::write(dest.join(BUILT_SINCE), "by a job that went on").unwrap();
     }
 
     /// Of a directory on its way from tree A to tree B, in whatever state.
