@@ -168,7 +168,7 @@ fn disturb(root: &Path, which: u16, how: u8) {
             remove();
             fifo(&path);
         }
-        10 if meta.is_dir() => {
+        10 if meta.is_dir() && fs::symlink_metadata(path.join("extra")).is_err() => {
             fs::create_dir_all(path.join("extra/deep")).unwrap();
             fs::write(path.join("extra/deep/file"), "x").unwrap();
         }
