@@ -139,6 +139,9 @@ impl Blobs<'_> {
             unreachable!("inline contents are protected by their snapshot's digest")
         };
         let Some(meta) = self.stat(id)? else { return Ok(Checked::Missing) };
+        if self.is_closed(id, &meta)? {
+            return Ok(Checked::Unproven("this account may not read it".into()));
+        }
         if let Some(reason) = mismatch(inode, &meta) {
             return self.blame(inode, &meta, reason);
         }
@@ -150,6 +153,18 @@ impl Blobs<'_> {
             Some(digest) if self.digest(id)? == digest => Ok(Checked::Sound(meta)),
             Some(_) => Ok(Checked::Damaged("its bytes do not have the recorded digest".into())),
             None => Ok(Checked::Unproven("it was copied before its digest was known".into())),
+        }
+    }
+
+    /// Whether this account may not read the blob: an ingest blob has the owner and the mode of the file it was.
+    fn is_closed(&self, id: BlobId, meta: &Meta) -> Result<bool> {
+        if meta.mode & 0o444 == 0o444 || larder_fs::process::effective_uid() == 0 {
+            return Ok(false);
+        }
+        match self.root.open_file(&id.path()) {
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(true),
+            // Whatever else is wrong with it shows when it is used.
+            _ => Ok(false),
         }
     }
 

@@ -150,6 +150,30 @@ fn a_store_of_another_user_restores() {
 }
 
 #[test]
+fn a_blob_that_only_its_owner_may_read_is_a_miss_of_that_blob() {
+    let arrange = |base: &Path| {
+        small_tree(&base.join("src"), 0);
+        chmod(&base.join("src/lib/s-old.rlib"), 0o600);
+        let saved = save(&open(&base.join("store")), &base.join("src"), "k", &ByName).unwrap();
+        assert!(saved.work.linked > 0, "{saved:?}");
+    };
+    let name = "a_blob_that_only_its_owner_may_read_is_a_miss_of_that_blob";
+    let Some(dir) = as_nobody(name, arrange) else { return };
+    let (base, heard) = (dir.parent().unwrap(), Heard::default());
+    let store = open(&base.join("store"));
+    let request = restore_request(&dir.join("dest"), "k", &ByName, LinkMode::Auto);
+    let restored = store.restore(&request, &heard).unwrap();
+    assert_eq!((restored.outcome, restored.omitted), (Outcome::Partial, vec!["lib".to_owned()]));
+    assert!(heard.text().contains("/ingest/") && heard.text().contains("may not read"), "{}", heard.text());
+    assert!(dir.join("dest/unit/plain-same").exists() && !dir.join("dest/lib/s-old.rlib").exists());
+    // All or nothing where nothing is known of the files.
+    let request = restore_request(&dir.join("other"), "k", &Opaque, LinkMode::Auto);
+    assert_eq!(store.restore(&request, &()).unwrap().outcome, Outcome::Miss);
+    assert!(!dir.join("other").exists());
+    assert_eq!(fs::read_dir(base.join("store/quarantine")).unwrap().count(), 0, "it may be sound");
+}
+
+#[test]
 fn files_of_another_owner_in_the_destination_are_replaced() {
     let arrange = |base: &Path| {
         small_tree(&base.join("theirs/dest"), 1);
