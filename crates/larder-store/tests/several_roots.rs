@@ -77,6 +77,29 @@ fn a_second_root_that_cannot_be_leaves_the_first_alone() {
 }
 
 #[test]
+fn roots_that_lie_in_each_other_are_refused() {
+    let base = fast();
+    let store = open(&base.path().join("store"));
+    save_two(&store, base.path());
+    std::os::unix::fs::symlink("one", base.path().join("link")).unwrap();
+    let (one, below, link) = (base.path().join("one"), base.path().join("one/unit"), base.path().join("link"));
+    let before = scan(&one);
+    for (first, second) in [(&one, &below), (&below, &one), (&one, &one), (&one, &link), (&link, &below)] {
+        let mut request = save_request(first, "nested", &ByName, LinkMode::Auto);
+        request.roots.push(root(second, &Opaque));
+        request.place.roots = PlaceRoots::KeyOnly(2);
+        let refused = [restore_two(&store, first, second).map(drop), store.save(&request, &()).map(drop)];
+        for refused in refused {
+            let error = refused.unwrap_err();
+            assert!(matches!(&error, Error::BadRoot { path, .. } if path == second), "{error:?}");
+            assert!(error.is_usage() && error.to_string().contains(first.to_str().unwrap()), "{error}");
+        }
+    }
+    assert_same(&before, &scan(&one), "nothing was changed");
+    assert_eq!(store.snapshots().unwrap().len(), 1);
+}
+
+#[test]
 fn a_damaged_blob_of_the_second_is_a_miss_for_both() {
     let base = fast();
     let store = open(&base.path().join("store"));

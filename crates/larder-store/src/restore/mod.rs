@@ -118,6 +118,21 @@ pub struct Restored {
     /// When the snapshot was made.
     pub created: Timestamp,
 }
+/// Roots must not hold each other: what is in one would be in both, and each restore would undo the other.
+pub(crate) fn refuse_nested(roots: &[Root<'_>]) -> Result<()> {
+    let mut resolved: Vec<(PathBuf, &Path)> = Vec::new();
+    for root in roots {
+        let path = larder_fs::resolve_fully(&root.path)?;
+        if let Some((_, other)) = resolved.iter().find(|(other, _)| other.starts_with(&path) || path.starts_with(other))
+        {
+            let reason = format!("it and {} lie in each other", other.display());
+            return Err(Error::BadRoot { path: root.path.clone(), reason });
+        }
+        resolved.push((path, &root.path));
+    }
+    Ok(())
+}
+
 impl Store {
     /// Restores what `request` names. A miss leaves everything alone and is no error.
     ///
@@ -127,6 +142,7 @@ impl Store {
     /// and is not what it should be, any other where nothing was changed. Damage in the store is never an
     /// error: it is a warning and a miss.
     pub fn restore(&self, request: &RestoreRequest<'_>, events: &dyn Events) -> Result<Restored> {
+        refuse_nested(&request.roots)?;
         let _locks = self.lock_roots(request.roots.iter().map(|root| root.path.as_path()))?;
         let _shared = self.lock_shared()?;
         for root in &request.roots {

@@ -15,7 +15,7 @@ use crate::manifest::{Content, DirEntry, Inode, Link, Manifest, Symlink};
 use crate::policy::Treatment;
 use crate::provenance::Provenance;
 use crate::restore::plan::is_temporary;
-use crate::restore::{Root, Work};
+use crate::restore::{Root, Work, refuse_nested};
 use crate::session::Session;
 use crate::snapshot::{Header, Place, RootSummary, Snapshot};
 use crate::store::{Staging, Store};
@@ -106,6 +106,7 @@ impl Store {
     /// incomplete, [`Error::Unsteady`] where a file would not hold still, [`Error::ReadOnly`], [`Error::Fs`]. After an error the store is as it was before.
     pub fn save(&self, request: &SaveRequest<'_>, events: &dyn Events) -> Result<Saved> {
         self.writable()?;
+        refuse_nested(&request.roots)?;
         let _locks = self.lock_roots(request.roots.iter().map(|root| root.path.as_path()))?;
         let _shared = self.lock_shared()?;
         for root in &request.roots {
