@@ -82,6 +82,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A directory, or one below it, does not let this account in.
+    #[error("cannot look into {}: its permissions keep this account out; give it read and search permission, or remove it", path.display())]
+    Closed {
+        /// The directory, or what in it could not be examined.
+        path: PathBuf,
+        /// What the system said.
+        source: larder_fs::Error,
+    },
+
     /// There is no room for what is to be restored.
     #[error("no room to restore to {}: {needed} bytes and {files} files are needed, {available} bytes and {inodes} files are left", path.display())]
     NoSpace {
@@ -118,6 +127,14 @@ impl Error {
     /// Whether the user gave a path that can never work, as opposed to a passing fault.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::NotAStore { .. } | Self::BadRoot { .. })
+    }
+
+    /// The error of looking at a root and what is below it.
+    pub(crate) fn of_walk(e: larder_fs::Error) -> Self {
+        match e.kind() {
+            std::io::ErrorKind::PermissionDenied => Self::Closed { path: e.path.clone(), source: e },
+            _ => Self::Fs(e),
+        }
     }
 }
 

@@ -119,6 +119,40 @@ fn read_only_directories_are_restored_changed_and_removed() {
 }
 
 #[test]
+fn a_directory_that_keeps_its_owner_out_is_named_and_nothing_is_changed() {
+    let name = "a_directory_that_keeps_its_owner_out_is_named_and_nothing_is_changed";
+    let Some(dir) = as_nobody(name, |_| {}) else { return };
+    let (store, src, dest) = (open(&dir.join("store")), dir.join("src"), dir.join("dest"));
+    for version in [0, 1] {
+        small_tree(&src, version);
+        save(&store, &src, &format!("k{version}"), &ByName).unwrap();
+    }
+    restore(&store, &dest, "k0", &ByName).unwrap();
+    let before = scan(&dest);
+    let meta = fs::metadata(dest.join("unit/fp")).unwrap();
+    // Neither read nor search; search alone; read alone.
+    for mode in [0o000, 0o100, 0o400] {
+        chmod(&dest.join("unit/fp"), mode);
+        let refused = [restore(&store, &dest, "k1", &ByName).map(drop), save(&store, &dest, "no", &ByName).map(drop)];
+        for refused in refused {
+            let error = refused.unwrap_err();
+            assert!(
+                matches!(&error, Error::Closed { path, .. } if path.starts_with(dest.join("unit/fp"))),
+                "{error:?}"
+            );
+            assert!(error.to_string().contains("unit/fp"), "{error}");
+        }
+        assert_eq!(fs::metadata(dest.join("unit/fp")).unwrap().permissions().mode() & 0o7777, mode);
+        chmod(&dest.join("unit/fp"), meta.permissions().mode() & 0o7777);
+        assert_same(&before, &scan(&dest), "nothing was changed");
+    }
+    // An empty one that can be listed is no obstacle.
+    chmod(&dest.join("empty"), 0o400);
+    assert_eq!(restore(&store, &dest, "k1", &ByName).unwrap().outcome, Outcome::Hit);
+    assert_same(&scan(&src), &scan(&dest), "with permission");
+}
+
+#[test]
 fn a_store_of_another_user_restores() {
     let arrange = |base: &Path| {
         let store = open(&base.join("store"));

@@ -243,12 +243,12 @@ fn examine(path: &Path) -> Result<Target> {
             path: path.to_path_buf(),
             reason: "it is a symbolic link that leads to no directory".into(),
         },
-        _ => e.into(),
+        _ => Error::of_walk(e),
     })?;
     if meta.kind == Kind::Dir && dir.entries()?.is_empty() {
         return Ok(Target::Fresh { exists: true });
     }
-    let tree = larder_fs::walk(&dir)?;
+    let tree = larder_fs::walk(&dir).map_err(Error::of_walk)?;
     Ok(Target::Over { dir, tree })
 }
 

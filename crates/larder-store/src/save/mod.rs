@@ -244,7 +244,7 @@ impl Store {
             None => return Err(bad("it does not exist")),
         };
         events.phase(Phase::Examine, 0);
-        let mut tree = larder_fs::walk(&dir)?;
+        let mut tree = larder_fs::walk(&dir).map_err(Error::of_walk)?;
         // What a restore that died left behind is no part of the directory.
         tree.files.retain(|file| !is_temporary(&file.name));
         tree.symlinks.retain(|link| !is_temporary(&link.name));
