@@ -1,23 +1,8 @@
-//! Facts about processes and the running system.
+//! Other processes, and who this one is.
 
 use crate::error::{Error, Result};
 use rustix::process::{Pid, Signal};
 use std::path::Path;
-use std::sync::OnceLock;
-
-/// The name of this boot, new after each start of the machine; empty where the kernel does not say.
-pub fn boot_id() -> &'static str {
-    static BOOT: OnceLock<String> = OnceLock::new();
-    BOOT.get_or_init(|| {
-        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
-    })
-}
-
-/// Whether a process with this id runs.
-pub fn is_alive(pid: u32) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return false };
-    !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
-}
 
 /// Sends the signal with this number to a process.
 pub fn send_signal(pid: u32, signal: i32) -> Result<()> {

@@ -128,10 +128,11 @@ impl Store {
         for entry in sessions.entries()? {
             let Some(session) = self.session_named(&entry.name) else { continue };
             let root = session.root();
-            let alive = session.boot == larder_fs::process::boot_id() && larder_fs::process::is_alive(session.pid);
+            // A job may have mounted it where we do not see it.
+            let leased = || matches!(self.no_lease(&root), Err(Error::BusyRoot { .. }));
             let shown = || larder_fs::exists(&root) && larder_fs::mount::is_mount_point(&root).unwrap_or(true);
             if let Some(id) = &session.overlay
-                && (alive || shown())
+                && (leased() || shown())
             {
                 mounted.insert(id.clone());
             }

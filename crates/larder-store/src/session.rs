@@ -6,28 +6,34 @@
 //! sessions/ROOT.lock     held by whoever restores to or saves from that directory
 //! sessions/ROOT.overlay/ upper and work directory of an overlay mounted there
 //! sessions/ROOT.sources  what the sources of that directory held (`sources`)
+//! sessions/ROOT.lease    locked while the process that mounted it has the store open
 //! ```
 //!
 //! A session names a snapshot and the inode number that each of its files has in the directory. A file
 //! that still has that number, and the length and mtime of the manifest, still has the same bytes. A
-//! session that is lost, damaged or whose snapshot is gone only costs time. It is a lease as well: its
-//! process id and boot say whether the job that made it still runs.
+//! session that is lost, damaged or whose snapshot is gone only costs time.
+//!
+//! A lease is a lock, so it ends with its process however that ends, and no process id can be mistaken for it. An
+//! overlay may be mounted where nobody else sees it, in the namespace of a job: the lease is what keeps others
+//! from taking away what it shows and where it writes.
 //!
 //! Before a restore changes an existing directory it marks the session, and the session of the end takes the
 //! mark away. A directory with a mark is neither saved nor spared for being newer than a snapshot: its restore
 //! failed or died. The mark keeps what the session knew before, so that the next restore still tells what larder
 //! made, and names the directory itself, so that one made anew in its place is free of it.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::{SESSIONS, Staging, Store};
 use larder_fs::{Dir, Lock, LockKind, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// How long a restore or save waits for another one of the same directory.
 const ROOT_WAIT: Duration = Duration::from_secs(600);
 
@@ -56,10 +62,6 @@ pub(crate) struct Session {
     snapshot: String,
     /// Which root of the snapshot the directory is.
     pub(crate) index: u32,
-    /// The process that wrote this.
-    pub(crate) pid: u32,
-    /// The boot in which it ran.
-    pub(crate) boot: String,
     /// When it was written.
     pub(crate) created: Timestamp,
     /// The snapshot whose prepared tree an overlay shows at the directory, where one is mounted. A save from
@@ -72,7 +74,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// A session of this process.
+    /// A session that begins now.
     pub(crate) fn new(root: &Path, snapshot: &Path, index: usize, inodes: Vec<u64>, overlay: Option<String>) -> Self {
         let place = snapshot.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
         let name = snapshot.file_name().unwrap_or_default().to_string_lossy();
@@ -81,8 +83,6 @@ impl Session {
             root: root.as_os_str().as_bytes().to_vec(),
             snapshot: format!("{place}/{name}"),
             index: u32::try_from(index).unwrap_or(u32::MAX),
-            pid: std::process::id(),
-            boot: larder_fs::process::boot_id().to_owned(),
             created: Timestamp::now(),
             overlay,
             restoring: None,
@@ -117,6 +117,10 @@ pub(crate) fn name_of(root: &Path) -> String {
     blake3::hash(root.as_os_str().as_bytes()).to_hex()[..24].to_owned()
 }
 
+fn in_use(root: &Path) -> Error {
+    Error::BusyRoot { path: root.to_path_buf(), waited_s: 0 }
+}
+
 fn decode(bytes: &[u8], path: &Path) -> Option<Session> {
     let (digest, body) = bytes.split_first_chunk::<32>()?;
     if blake3::hash(body).as_bytes() != digest {
@@ -142,8 +146,36 @@ impl Store {
         let path = self.path().join(SESSIONS).join(format!("{}.lock", name_of(root)));
         match Lock::acquire(&path, LockKind::Exclusive, ROOT_WAIT)? {
             Some(lock) => Ok(Some(lock)),
-            None => Err(crate::Error::BusyRoot { path: root.to_path_buf(), waited_s: ROOT_WAIT.as_secs() }),
+            None => Err(Error::BusyRoot { path: root.to_path_buf(), waited_s: ROOT_WAIT.as_secs() }),
         }
+    }
+
+    /// Says that the overlay at `root` is in use, until [`Store::end_lease`] or the end of this handle.
+    pub(crate) fn begin_lease(&self, root: &Path) -> Result<()> {
+        self.end_lease(root);
+        let lease = Lock::acquire(&self.lease_path(root), LockKind::Exclusive, Duration::ZERO)?;
+        let lease = lease.ok_or_else(|| in_use(root))?;
+        self.leases().insert(root.to_path_buf(), lease);
+        Ok(())
+    }
+
+    /// Ends this handle's lease of the overlay at `root`, if it has one.
+    pub(crate) fn end_lease(&self, root: &Path) {
+        self.leases().remove(root);
+    }
+
+    /// Keeps anybody from beginning a lease of the overlay at `root`; an error while somebody has one.
+    pub(crate) fn no_lease(&self, root: &Path) -> Result<Lock> {
+        let lock = Lock::acquire(&self.lease_path(root), LockKind::Exclusive, Duration::ZERO)?;
+        lock.ok_or_else(|| in_use(root))
+    }
+
+    fn lease_path(&self, root: &Path) -> PathBuf {
+        self.path().join(SESSIONS).join(format!("{}.lease", name_of(root)))
+    }
+
+    fn leases(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Lock>> {
+        self.leases.lock().expect("no thread panics while it holds the lock")
     }
 
     /// The session of the directory `root`; `None` where there is none that can be used.

@@ -22,8 +22,10 @@ use crate::blob::{BLOBS, Blobs, INGEST, QUARANTINE};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use larder_fs::{Dir, Kind, Lock, LockKind};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// The format that this version reads and writes.
@@ -41,12 +43,14 @@ const SHARED_WAIT: Duration = Duration::from_secs(60);
 /// How long a removal waits for restores and saves to end.
 const EXCLUSIVE_WAIT: Duration = Duration::from_secs(30);
 
-/// An open store.
+/// An open store. Overlays that it mounts are in use until it is dropped.
 #[derive(Debug)]
 pub struct Store {
     pub(crate) root: Dir,
     path: PathBuf,
     read_only: bool,
+    /// The overlays that this handle mounted, by root: see session.
+    pub(crate) leases: Mutex<BTreeMap<PathBuf, Lock>>,
 }
 
 impl Store {
@@ -83,7 +87,7 @@ impl Store {
                 read_only
             }
         };
-        let store = Self { root, path: path.clone(), read_only };
+        let store = Self { root, path: path.clone(), read_only, leases: Mutex::default() };
         if !read_only {
             store.sweep_staging(events);
         }

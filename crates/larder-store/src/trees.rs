@@ -293,6 +293,7 @@ impl Store {
             }
             TreeKind::Lower => {
                 parent_dir.ensure_dir(name)?;
+                self.begin_lease(root)?;
                 let changes = self.overlay_dir(root);
                 larder_fs::remove_tree(&changes)?;
                 let (upper, work) = (changes.join("upper"), changes.join("work"));
@@ -304,6 +305,7 @@ impl Store {
                 upper_dir.set_mode_self(lower.mode)?;
                 upper_dir.set_mtime_self(lower.mtime)?;
                 larder_fs::mount::overlay(tree, &upper, &work, root).or_else(|e| {
+                    self.end_lease(root);
                     larder_fs::remove_tree(&changes)?;
                     Err(e.into())
                 })
@@ -311,21 +313,16 @@ impl Store {
         }
     }
 
-    /// Takes away an overlay that larder mounted at `root` before, with what was changed in it.
+    /// Takes away an overlay that larder mounted at `root` before, with what was changed in it; an error while
+    /// another process uses it.
     pub(crate) fn release_overlay(&self, root: &Path) -> Result<()> {
-        let ours = !self.is_read_only()
-            && larder_fs::exists(&self.overlay_dir(root))
-            && self.session(root).is_some_and(|session| session.overlay.is_some());
-        if !ours {
+        if self.is_read_only() || !larder_fs::exists(&self.overlay_dir(root)) {
             return Ok(());
         }
-        // In a namespace of its own a job may see a mount that we do not.
-        if let Some(session) = self.session(root)
-            && session.boot == larder_fs::process::boot_id()
-            && session.pid != std::process::id()
-            && larder_fs::process::is_alive(session.pid)
-        {
-            return Err(Error::BusyRoot { path: root.to_path_buf(), waited_s: 0 });
+        self.end_lease(root);
+        let _nobody = self.no_lease(root)?;
+        if self.session(root).is_none_or(|session| session.overlay.is_none()) {
+            return Ok(());
         }
         // After a restart of the machine something else may be mounted there: only an overlay is ours.
         if larder_fs::exists(root)

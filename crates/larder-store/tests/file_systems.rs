@@ -3,7 +3,7 @@
 
 mod support;
 
-use larder_store::{LinkMode, Outcome, Snapshot, TreeKind};
+use larder_store::{Error, LinkMode, Outcome, Snapshot, TreeKind};
 use std::fs;
 use std::path::Path;
 use support::disk::{Disk, run};
@@ -117,6 +117,47 @@ fn a_changed_overlay_is_saved_and_released() {
     assert!(!larder_fs::mount::is_mount_point(&dest).unwrap());
     assert_same(&changed, &scan(&dest), "without the mount");
     assert!(store.verify(&()).unwrap().is_clean());
+}
+
+#[test]
+fn an_overlay_in_use_is_left_alone_until_its_user_is_gone() {
+    let Some(disk) = Disk::new("an overlay in use", "ext4", 64) else { return };
+    let (path, src, dest) = (disk.mount().join("store"), disk.mount().join("src"), disk.mount().join("dest"));
+    let (job, other) = (open(&path), open(&path));
+    small_tree(&src, 0);
+    job.save(&save_request(&src, "k", &ByName, LinkMode::Auto), &()).unwrap();
+    let overlay = restore_request(&dest, "k", &ByName, LinkMode::Overlay);
+    let copy = restore_request(&dest, "k", &ByName, LinkMode::Copy);
+    let refused = |at_work: &support::Scan| {
+        for request in [&copy, &overlay] {
+            let refused = other.restore(request, &());
+            assert!(matches!(&refused, Err(Error::BusyRoot { path, .. }) if *path == dest), "{refused:?}");
+            assert_same(at_work, &scan(&dest), "the job's overlay");
+        }
+    };
+    job.restore(&overlay, &()).unwrap();
+    fs::write(dest.join("unit/w-dep"), "written by the job").unwrap();
+    let at_work = scan(&dest);
+    refused(&at_work);
+    // Another process may save what it sees; that does not end the job's lease.
+    other.save(&save_request(&dest, "seen", &ByName, LinkMode::Auto), &()).unwrap();
+    refused(&at_work);
+    drop(job);
+    assert_eq!(other.restore(&copy, &()).unwrap().outcome, Outcome::Hit);
+    assert!(!larder_fs::mount::is_mount_point(&dest).unwrap());
+    assert_same(&scan(&src), &scan(&dest), "after the job");
+    // The lease holds without the session too.
+    fs::remove_dir_all(&dest).unwrap();
+    let job = open(&path);
+    job.restore(&overlay, &()).unwrap();
+    for entry in fs::read_dir(path.join("sessions")).unwrap() {
+        let session = entry.unwrap().path();
+        if session.extension().is_none() {
+            fs::write(session, "damaged").unwrap();
+        }
+    }
+    refused(&scan(&dest));
+    larder_fs::mount::unmount(&dest).unwrap();
 }
 
 #[test]
