@@ -3,14 +3,14 @@
 //! The test executable runs itself as the process that dies.
 #![expect(clippy::disallowed_methods, reason = "tests arrange their own files")]
 
+#[macro_use]
 mod support;
 
 use larder_fs::fault::{Fault, arm, disarm};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::Command;
 use support::world::Scenario;
-use support::{Heard, fast};
+use support::{Heard, another_process, fast};
 
 const CHILD: &str = "LARDER_TEST_CRASH";
 
@@ -20,14 +20,14 @@ fn child() {
     let Some(order) = std::env::var_os(CHILD) else { return };
     let order = order.into_string().unwrap();
     let [scenario, nth, base]: [&str; 3] = order.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
-    let scenario = Scenario::ALL.into_iter().find(|known| format!("{known:?}") == scenario).unwrap();
+    let scenario = *Scenario::ALL.iter().find(|known| format!("{known:?}") == scenario).unwrap();
     arm(nth.parse().unwrap(), Fault::Kill);
     let ended = scenario.act(&PathBuf::from(base), &Heard::default());
     assert_eq!(disarm(), None, "SIGKILL cannot be survived");
     assert_eq!(ended, support::world::Ended::Done);
 }
 
-fn dies_everywhere(scenario: Scenario) {
+fn dies_everywhere(_test: &str, scenario: Scenario) {
     let base = fast();
     let mut nth = 0;
     loop {
@@ -35,8 +35,7 @@ fn dies_everywhere(scenario: Scenario) {
         std::fs::create_dir(&dir).unwrap();
         let world = scenario.arrange(&dir);
         let order = format!("{scenario:?} {nth} {}", dir.display());
-        let exe = std::env::current_exe().unwrap();
-        let child = Command::new(exe).args(["--exact", "child", "--nocapture"]).env(CHILD, order).output().unwrap();
+        let child = another_process("child", CHILD, &order).output().unwrap();
         if child.status.success() {
             break;
         }
@@ -49,23 +48,4 @@ fn dies_everywhere(scenario: Scenario) {
     eprintln!("{scenario:?}: died at {nth} operations");
 }
 
-macro_rules! scenarios {
-    ($($name:ident: $scenario:ident,)*) => {$(
-        #[test]
-        fn $name() {
-            dies_everywhere(Scenario::$scenario);
-        }
-    )*};
-}
-
-scenarios! {
-    a_first_save: SaveFirst,
-    a_save_after_a_change: SaveChanged,
-    a_restore_to_an_empty_place: RestoreFresh,
-    a_restore_over_another_tree: RestoreOver,
-    an_exact_restore: RestoreExact,
-    a_removal: Remove,
-    a_verification: Verify,
-    preparing_a_spare: Prepare,
-    a_restore_by_spare: RestoreSpare,
-}
+every_scenario!(dies_everywhere);

@@ -3,34 +3,21 @@
 //! The injection is global to a process, so each test runs again as a process of its own.
 #![expect(clippy::disallowed_methods, reason = "tests arrange their own files")]
 
+#[macro_use]
 mod support;
 
 use larder_fs::fault::{Fault, arm, disarm};
-use std::process::Command;
 use support::world::{Ended, Scenario};
-use support::{Heard, bases};
+use support::{Heard, alone, bases};
 
 const EIO: i32 = 5;
 const EACCES: i32 = 13;
 const ENOSPC: i32 = 28;
 const FAULTS: [Fault; 4] =
     [Fault::Errno(EIO), Fault::Errno(ENOSPC), Fault::Errno(EACCES), Fault::ErrnoFromHere(ENOSPC)];
-const ALONE: &str = "LARDER_TEST_ALONE";
 
-/// Runs the test `name` in a process of its own.
-fn alone(name: &str, scenario: Scenario) {
-    if std::env::var_os(ALONE).is_some() {
-        return every_operation_fails(scenario);
-    }
-    let exe = std::env::current_exe().unwrap();
-    let done = Command::new(exe).args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
-    assert!(
-        done.status.success(),
-        "{}\n{}",
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr)
-    );
-    eprint!("{}", String::from_utf8_lossy(&done.stderr));
+fn fails_everywhere(test: &str, scenario: Scenario) {
+    alone(test, || every_operation_fails(scenario));
 }
 
 fn every_operation_fails(scenario: Scenario) {
@@ -71,23 +58,4 @@ fn every_operation_fails(scenario: Scenario) {
     }
 }
 
-macro_rules! scenarios {
-    ($($name:ident: $scenario:ident,)*) => {$(
-        #[test]
-        fn $name() {
-            alone(stringify!($name), Scenario::$scenario);
-        }
-    )*};
-}
-
-scenarios! {
-    a_first_save: SaveFirst,
-    a_save_after_a_change: SaveChanged,
-    a_restore_to_an_empty_place: RestoreFresh,
-    a_restore_over_another_tree: RestoreOver,
-    an_exact_restore: RestoreExact,
-    a_removal: Remove,
-    a_verification: Verify,
-    preparing_a_spare: Prepare,
-    a_restore_by_spare: RestoreSpare,
-}
+every_scenario!(fails_everywhere);

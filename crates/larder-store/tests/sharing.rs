@@ -8,8 +8,8 @@ mod support;
 use larder_store::{Error, Outcome};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use support::{ByName, Scan, assert_same, at, fast, noise, open, put, restore, save, scan, stamp};
+use std::process::Stdio;
+use support::{ByName, Scan, another_process, assert_same, at, fast, noise, open, put, restore, save, scan, stamp};
 
 const CHILD: &str = "LARDER_TEST_SHARING";
 const PROCESSES: u64 = 16;
@@ -93,15 +93,8 @@ fn child() {
 }
 
 fn spawn(number: u64, base: &Path) -> std::process::Child {
-    let exe = std::env::current_exe().unwrap();
     let order = format!("{number} {}", base.display());
-    Command::new(exe)
-        .args(["--exact", "child", "--nocapture"])
-        .env(CHILD, order)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+    another_process("child", CHILD, &order).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 #[test]

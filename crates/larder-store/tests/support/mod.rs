@@ -2,7 +2,13 @@
 //!
 //! Trees are compared with `std` alone, so that a mistake in larder-fs cannot hide itself.
 
-#![allow(dead_code, clippy::allow_attributes, reason = "each test target uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    clippy::allow_attributes,
+    reason = "each test target uses a part of it"
+)]
 
 use larder_store::{
     Events, Fallout, LinkMode, Opaque, Place, PlaceRoots, Policy, RestoreRequest, Restored, Result, Root, SaveRequest,
@@ -15,10 +21,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::Mutex;
 
 pub(crate) mod disk;
+#[macro_use]
 pub(crate) mod world;
 
 /// Remembers what the library says.
@@ -333,6 +341,25 @@ pub(crate) fn in_memory() -> Option<tempfile::TempDir> {
 /// The fastest place for tests that need no particular file system.
 pub(crate) fn fast() -> tempfile::TempDir {
     in_memory().unwrap_or_else(|| tempfile::tempdir().unwrap())
+}
+
+/// The test `name` of this executable as a process of its own, which finds `order` in the variable `variable`.
+pub(crate) fn another_process(name: &str, variable: &str, order: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture"]).env(variable, order);
+    command
+}
+
+/// Runs `test`, the body of the test `name`, in a process of its own: what it does to a process is no other's.
+pub(crate) fn alone(name: &str, test: impl FnOnce()) {
+    const ALONE: &str = "LARDER_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return test();
+    }
+    let done = another_process(name, ALONE, "1").output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(done.status.success(), "{}\n{}", text(&done.stdout), text(&done.stderr));
+    eprint!("{}", text(&done.stderr));
 }
 
 /// Says that something cannot be tested here, or fails where everything must be.

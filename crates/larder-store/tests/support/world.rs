@@ -8,18 +8,40 @@ use std::path::{Path, PathBuf};
 /// What somebody makes in a directory whose restore was interrupted.
 const BUILT_SINCE: &str = "lib/built-since";
 
-/// Something that is done to a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scenario {
-    SaveFirst,
-    SaveChanged,
-    RestoreFresh,
-    RestoreOver,
-    RestoreExact,
-    Remove,
-    Verify,
-    Prepare,
-    RestoreSpare,
+macro_rules! scenarios {
+    ($($name:ident: $scenario:ident,)*) => {
+        /// Something that is done to a store.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Scenario {
+            $($scenario,)*
+        }
+
+        impl Scenario {
+            pub(crate) const ALL: &[Self] = &[$(Self::$scenario,)*];
+        }
+
+        /// A test for each scenario, which calls the function `$run` with the test's name and the scenario.
+        macro_rules! every_scenario {
+            ($run:ident) => {$(
+                #[test]
+                fn $name() {
+                    $run(stringify!($name), support::world::Scenario::$scenario);
+                }
+            )*};
+        }
+    };
+}
+
+scenarios! {
+    a_first_save: SaveFirst,
+    a_save_after_a_change: SaveChanged,
+    a_restore_to_an_empty_place: RestoreFresh,
+    a_restore_over_another_tree: RestoreOver,
+    an_exact_restore: RestoreExact,
+    a_removal: Remove,
+    a_verification: Verify,
+    preparing_a_spare: Prepare,
+    a_restore_by_spare: RestoreSpare,
 }
 
 /// How it ended.
@@ -42,18 +64,6 @@ pub(crate) struct World {
 }
 
 impl Scenario {
-    pub(crate) const ALL: [Self; 9] = [
-        Self::SaveFirst,
-        Self::SaveChanged,
-        Self::RestoreFresh,
-        Self::RestoreOver,
-        Self::RestoreExact,
-        Self::Remove,
-        Self::Verify,
-        Self::Prepare,
-        Self::RestoreSpare,
-    ];
-
     fn overwrites(self) -> bool {
         matches!(self, Self::RestoreOver | Self::RestoreExact)
     }
