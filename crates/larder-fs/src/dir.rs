@@ -195,7 +195,7 @@ impl Dir {
 
     /// Renames `name` to `new_name` in `new_dir`; fails with `AlreadyExists` where something is there.
     pub fn rename_new(&self, name: &OsStr, new_dir: &Dir, new_name: &OsStr) -> Result<()> {
-        let renamed = self.run("rename", name, || {
+        let renamed = self.run("rename exclusively", name, || {
             rustix::fs::renameat_with(&self.fd, name, &new_dir.fd, new_name, RenameFlags::NOREPLACE)
         });
         match renamed {

@@ -13,7 +13,7 @@ pub(crate) fn check(_op: &'static str) -> std::io::Result<()> {
 #[cfg(feature = "fault-injection")]
 pub(crate) use armed::check;
 #[cfg(feature = "fault-injection")]
-pub use armed::{Fault, arm, disarm};
+pub use armed::{Fault, arm, arm_for, disarm};
 
 #[cfg(feature = "fault-injection")]
 mod armed {
@@ -32,6 +32,8 @@ mod armed {
     }
 
     struct Armed {
+        /// The name of the operations that are counted; `None` for all.
+        only: Option<&'static str>,
         countdown: u64,
         fault: Fault,
         hit: Option<&'static str>,
@@ -41,7 +43,16 @@ mod armed {
 
     /// Lets the `nth` operation from now (counted from 0, over all threads) meet `fault`.
     pub fn arm(nth: u64, fault: Fault) {
-        *ARMED.lock().expect("no test panics while arming") = Some(Armed { countdown: nth, fault, hit: None });
+        set(Armed { only: None, countdown: nth, fault, hit: None });
+    }
+
+    /// Lets every operation called `op` fail with this errno, as on a file system that does not know it.
+    pub fn arm_for(op: &'static str, errno: i32) {
+        set(Armed { only: Some(op), countdown: 0, fault: Fault::ErrnoFromHere(errno), hit: None });
+    }
+
+    fn set(armed: Armed) {
+        *ARMED.lock().expect("no test panics while arming") = Some(armed);
     }
 
     /// Ends the injection and returns the name of the operation that was hit, if one was.
@@ -52,6 +63,9 @@ mod armed {
     pub(crate) fn check(op: &'static str) -> io::Result<()> {
         let mut guard = ARMED.lock().expect("the lock is never held over a panic");
         let Some(armed) = guard.as_mut() else { return Ok(()) };
+        if armed.only.is_some_and(|only| only != op) {
+            return Ok(());
+        }
         if armed.hit.is_some() {
             return match armed.fault {
                 Fault::ErrnoFromHere(errno) => Err(io::Error::from_raw_os_error(errno)),
