@@ -10,6 +10,7 @@ mod cargo;
 mod child;
 mod cli;
 mod commands;
+mod faults;
 mod host;
 mod report;
 mod request;
@@ -37,11 +38,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             talk::to_stderr(&format!("{error:#}"));
-            let usage = error.chain().any(|cause| {
-                cause.downcast_ref::<larder_store::Error>().is_some_and(larder_store::Error::is_usage)
-                    || cause.is::<request::UsageError>()
-            });
-            ExitCode::from(if usage { exit::USAGE } else { exit::FAILED })
+            ExitCode::from(if faults::is_usage(&error) { exit::USAGE } else { exit::FAILED })
         }
     }
 }

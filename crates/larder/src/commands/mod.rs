@@ -9,12 +9,17 @@ mod save;
 mod verify;
 
 use crate::bench;
+use crate::cargo::lock_targets;
 use crate::cli::{Cli, Command, Format, Global};
+use crate::report::Transfer;
+use crate::request::Request;
 use crate::talk::{self, Talk};
-use crate::{report, request};
+use crate::{faults, report, request};
 use anyhow::{Context, Result};
+use larder_fs::Lock;
 use larder_store::Store;
 use std::path::Path;
+use std::time::Instant;
 
 /// Runs the command; its exit code.
 pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
@@ -39,17 +44,36 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
 fn open_store(global: &Global, talk: &Talk) -> Result<Option<Store>> {
     let dir = request::work_dir(None).unwrap_or_else(|_| Path::new("/").to_path_buf());
     let settings = request::settings(global, &dir, &request::Typed::default())?;
-    let store = Store::open_existing(&settings.store.value, talk)?;
+    let store = faults::open_existing(&settings.store.value, talk)?;
     if store.is_none() {
         talk.say(&format!("there is no store at {} yet", settings.store.value.display()));
     }
     Ok(store)
 }
 
+/// Cargo's own locks on the directories, where they are cargo's; `None` when cargo kept one for too long.
+fn lock(request: &Request, talk: &Talk) -> Result<Option<Vec<Lock>>> {
+    let waiting = |path: &Path| talk.say(&format!("waiting for cargo's lock {}", path.display()));
+    if request.project.is_some() { lock_targets(&request.dirs(), &waiting) } else { Ok(Some(Vec::new())) }
+}
+
+/// Says how a restore or a save that is a command of its own went.
+fn tell(global: &Global, talk: &Talk, mut transfer: Transfer, dry_run: bool, start: Instant) -> Result<u8> {
+    transfer.dry_run = dry_run;
+    transfer.duration_ms = millis(start);
+    talk.finish();
+    if is_json(global) {
+        report::print_json(&transfer)?;
+    } else if !global.quiet {
+        report::print(&format!("{} in {} ms\n", transfer.line(), transfer.duration_ms))?;
+    }
+    Ok(0)
+}
+
 fn is_json(global: &Global) -> bool {
     global.format == Format::Json
 }
 
-fn millis(since: std::time::Instant) -> u64 {
+fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,8 +3,9 @@
 use super::{is_json, millis, restore, save};
 use crate::child;
 use crate::cli::{Global, Mode, RunArgs, SaveWhen};
+use crate::faults::{self, is_half_restored, is_usage};
 use crate::report::{self, Result as Outcome, Run, Transfer};
-use crate::request::{self, Request, Typed, UsageError};
+use crate::request::{self, Request, Typed};
 use crate::talk::{self, Talk};
 use anyhow::Result;
 use larder_store::{Events, Store};
@@ -38,7 +39,7 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
         talk.warn(&format!("no overlay: {:#}", anyhow::Error::from(error)));
     }
     let opened = Request::resolve(&args.which, &args.how, &settings, &dir, &args.command)
-        .and_then(|request| Ok((Store::open(&settings.store.value, &talk)?, request)));
+        .and_then(|request| Ok((faults::open(&settings.store.value, &talk)?, request)));
     let cache = match opened {
         Ok(opened) => Some(opened),
         Err(error) if is_usage(&error) => return Err(error),
@@ -125,15 +126,4 @@ fn say(talk: &Talk, restored: &Transfer, saved: Option<&Transfer>) {
         None => "nothing saved".to_owned(),
     };
     talk.say(&format!("{} in {} ms; {saved}", restored.line(), restored.duration_ms));
-}
-
-fn is_half_restored(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(larder_store::Error::HalfRestored { .. }))
-}
-
-fn is_usage(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.is::<UsageError>()
-            || cause.downcast_ref::<larder_store::Error>().is_some_and(larder_store::Error::is_usage)
-    })
 }

@@ -206,6 +206,43 @@ fn what_is_no_store_is_wrong_usage() {
     assert_eq!(fs::read_dir(&sandbox.store).unwrap().count(), 1);
 }
 
+#[test]
+fn a_store_that_lost_its_format_is_a_warning_and_a_miss() {
+    let (sandbox, tree) = planted();
+    sandbox.json(keyed("save", &tree));
+    fs::remove_file(sandbox.store.join("FORMAT")).unwrap();
+    fs::write(sandbox.store.join("stray"), "somebody's").unwrap();
+    let (before, store) = (list(&tree), list(&sandbox.store));
+    snapshot!(sandbox, sandbox.said(run(&tree)), @r#"
+    exit code 5
+    --- stdout
+    it ran
+    --- stderr
+    larder: warning: the store [ROOT]/store is damaged: it has no FORMAT file but holds "stray"; move away what is not larder's, or name another store; the command runs without a cache
+    larder: miss: no snapshot for k in [N] ms; nothing saved
+    "#);
+    snapshot!(sandbox, sandbox.said(keyed("restore", &tree)), @r#"
+    exit code 0
+    --- stdout
+    miss: no snapshot for k in [N] ms
+    --- stderr
+    larder: warning: the store [ROOT]/store is damaged: it has no FORMAT file but holds "stray"; move away what is not larder's, or name another store; nothing is restored
+    "#);
+    snapshot!(sandbox, sandbox.said(keyed("save", &tree)), @r#"
+    exit code 1
+    --- stderr
+    larder: the store [ROOT]/store is damaged: it has no FORMAT file but holds "stray"; move away what is not larder's, or name another store
+    "#);
+    for words in [args(["ls"]), args(["verify"]), args(["rm", "--key", "k"])] {
+        sandbox.said(words).ends(1);
+    }
+    assert_is(&before, &tree);
+    assert_is(&store, &sandbox.store);
+    // Done as told, nothing is lost.
+    fs::rename(sandbox.store.join("stray"), sandbox.path("stray")).unwrap();
+    assert_eq!(sandbox.json(keyed("restore", &tree))["outcome"], "hit");
+}
+
 /// Whatever another version or a broken disk leaves in FORMAT.
 const FOREIGN: [&str; 5] = ["larder store\nversion 999\n", "larder store\n", "larder-store 2", "", "\0\0\0\0"];
 
@@ -240,7 +277,7 @@ fn a_store_of_another_version_is_a_warning_and_a_miss() {
     --- stdout
     miss: no snapshot for k in [N] ms
     --- stderr
-    larder: warning: the store [ROOT]/store has format 999, this larder reads format 1: update larder, or name another store; going on without
+    larder: warning: the store [ROOT]/store has format 999, this larder reads format 1: update larder, or name another store; nothing is restored
     ");
     snapshot!(sandbox, sandbox.said(run(&tree)), @"
     exit code 5
@@ -371,7 +408,7 @@ fn switched_off_larder_only_runs_the_command() {
     --- stdout
     nothing saved in [N] ms
     --- stderr
-    larder: switched off by LARDER_DISABLE
+    larder: switched off by LARDER_DISABLE: nothing is saved
     ");
     snapshot!(sandbox, off(keyed("restore", &tree).with("--exact")), @"
     exit code 0
