@@ -361,6 +361,37 @@ fn a_store_that_cannot_be_written_to_fails_nothing() {
 }
 
 #[test]
+fn after_half_a_restore_the_command_runs_and_nothing_is_saved() {
+    let (sandbox, tree) = planted();
+    sandbox.json(args(["save", "--key", "k", "--path"]).with(&tree));
+    fs::write(tree.join("a.txt"), "other").unwrap();
+    fs::write(tree.join("sub/large"), "other").unwrap();
+    // No file may grow beyond half of the large one: writing it fails when others were changed already.
+    let limited = |words: Args| {
+        let larder = sandbox.larder(words);
+        let mut command = sandbox.command("bash");
+        command.env("LARDER_STORE", &sandbox.store);
+        command.args(["-c", "trap '' XFSZ; ulimit -f 50; exec \"$@\"", "bash"]);
+        said(command.arg(larder.get_program()).args(larder.get_args()))
+    };
+    let options = ["--exact", "--link-mode", "copy", "--save", "always"];
+    let command = ["sh", "-c", "echo it ran; exit 7"];
+    let ran = limited(run_with(&tree, &options, &command)).ends(7);
+    let warning = ran.warnings().join("\n");
+    assert!(warning.contains("stopped half way") && warning.ends_with(", and nothing is saved"), "{ran}");
+    assert_eq!((ran.out.as_str(), last_line(&ran).ends_with("; nothing saved")), ("it ran\n", true), "{ran}");
+    let object = limited(args(["--format", "json"]).and(run_with(&tree, &options, &command))).ends(7);
+    let object: Value = serde_json::from_str(object.out.strip_prefix("it ran\n").unwrap()).unwrap();
+    assert_eq!((&object["outcome"], &object["save"]), (&"miss".into(), &Value::Null));
+    assert_eq!(count(&sandbox), 1, "nothing is published");
+    // By itself a restore fails: its step is not told that all is well.
+    limited(args(["restore", "--exact", "--link-mode", "copy", "--key", "k", "--path"]).with(&tree)).ends(1);
+    // The next one completes it.
+    sandbox.said(run(&tree, &["true"])).ok();
+    assert_eq!(fs::read(tree.join("sub/large")).unwrap(), [7; 100_000]);
+}
+
+#[test]
 fn a_store_on_a_full_disk_fails_nothing() {
     let volume = match Volume::tmpfs(1) {
         Ok(volume) => volume,
