@@ -97,7 +97,8 @@ pub(crate) enum Command {
     /// Restore, run a command, save: the main job, in CI or on a desk
     #[command(after_help = "Example: larder run -- cargo test --workspace\n\n\
 The command runs in the workspace; its exit code is passed on; signals are forwarded to it. A fault of the cache \
-never fails it: larder warns and goes on without.")]
+never fails it: larder warns and goes on without. stdout is the command's own; with --format json larder's object \
+follows, as the last line.")]
     Run(RunArgs),
     /// Make the target directory (or any) what a snapshot says
     #[command(after_help = "A miss exits 0 and leaves the directory alone. Example for any directory:\n  \

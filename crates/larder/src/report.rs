@@ -343,9 +343,14 @@ pub(crate) struct Config {
     pub(crate) settings: Vec<ConfigEntry>,
 }
 
-/// Prints an object in one line.
+/// An object as one line.
+pub(crate) fn json(object: &impl Serialize) -> anyhow::Result<String> {
+    Ok(format!("{}\n", serde_json::to_string(object)?))
+}
+
+/// Prints an object.
 pub(crate) fn print_json(object: &impl Serialize) -> anyhow::Result<()> {
-    print(&format!("{}\n", serde_json::to_string(object)?))
+    print(&json(object)?)
 }
 
 /// Prints data. A reader who has seen enough is no error.

@@ -97,7 +97,9 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
 
 /// Prints the object; whoever reads it badly does not fail the command.
 fn tell(run: &Run) {
-    if let Err(error) = report::print_json(run) {
+    // Nobody can tell whether the command ended its last line on the same stdout. An empty line before the object
+    // means nothing to who reads JSON.
+    if let Err(error) = report::json(run).and_then(|line| report::print(&format!("\n{line}"))) {
         talk::to_stderr(&format!("warning: {error:#}"));
     }
 }

@@ -167,7 +167,8 @@ fn run() {
     Example: larder run -- cargo test --workspace
 
     The command runs in the workspace; its exit code is passed on; signals are forwarded to it. A fault
-    of the cache never fails it: larder warns and goes on without.
+    of the cache never fails it: larder warns and goes on without. stdout is the command's own; with
+    --format json larder's object follows, as the last line.
     ");
 }
 

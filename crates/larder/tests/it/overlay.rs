@@ -55,7 +55,7 @@ impl User {
         let said = self.larder(words.with(place).and(options).and(["--", "sh", "-ec", script])).ok();
         let (out, object) = said.out.trim_end().rsplit_once('\n').unwrap_or(("", &said.out));
         assert!(said.warnings().is_empty(), "{said}");
-        (out.to_owned(), serde_json::from_str(object).unwrap())
+        (out.trim_end().to_owned(), serde_json::from_str(object).unwrap())
     }
 }
 

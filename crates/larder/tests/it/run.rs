@@ -166,6 +166,20 @@ fn input_and_outputs_are_the_commands_own() {
 }
 
 #[test]
+fn the_object_is_the_last_line_whatever_the_command_wrote() {
+    let (sandbox, tree) = planted();
+    for off in ["0", "1"] {
+        for (printed, shown) in [("unfinished", "unfinished\n"), ("whole\n", "whole\n\n"), ("", "\n")] {
+            let mut command = sandbox.larder(["--format", "json"]);
+            let said = said(command.args(run(&tree, &["printf", printed])).env("LARDER_DISABLE", off)).ok();
+            let object = said.out.strip_prefix(shown).unwrap_or_else(|| panic!("{said}"));
+            let object: Value = serde_json::from_str(object).unwrap();
+            assert_eq!(object["exit_code"], 0);
+        }
+    }
+}
+
+#[test]
 fn a_reader_who_leaves_changes_nothing_for_the_command() {
     let (sandbox, tree) = planted();
     for options in [&[][..], &["--format", "json"], &["-vv"]] {
