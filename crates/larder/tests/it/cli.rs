@@ -210,6 +210,20 @@ fn a_local_change_goes_and_what_larder_did_not_make_stays() {
 }
 
 #[test]
+fn what_an_interrupted_restore_left_is_not_saved() {
+    let (sandbox, tree) = planted();
+    let before = list(&tree);
+    for name in [".larder-tmp-0-0123abcd", "sub/.larder-tmp-17-0123abcd", "sub/empty/.larder-tmp-1-89abcdef"] {
+        fs::write(tree.join(name), "half").unwrap();
+    }
+    assert_eq!(sandbox.json(keyed("save", &tree, "k").with("--key-only"))["files"], 3);
+    let elsewhere = sandbox.path("elsewhere");
+    sandbox.json(keyed("restore", &elsewhere, "k").with("--key-only"));
+    let names = |listing: crate::support::tree::Listing| listing.into_keys().collect::<Vec<_>>();
+    assert_eq!(names(list(&elsewhere)), names(before));
+}
+
+#[test]
 fn ls_shows_and_rm_removes() {
     let (sandbox, tree) = planted();
     for key in ["one", "two", "two"] {

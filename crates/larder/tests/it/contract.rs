@@ -425,6 +425,17 @@ fn switched_off_larder_only_runs_the_command() {
     off(args(["run", "--", "true"])).ok();
     off(args(["restore"])).ok();
     off(args(["run", "--workspace", "absent", "--", "true"])).ends(2);
+    // Nor must the settings of what is not used be right.
+    let settings = sandbox.path("larder.toml");
+    for text in ["stroe = \"x\"", "exact ==", "disable = \"perhaps\"", "\u{0}"] {
+        fs::write(&settings, text).unwrap();
+        let ran = off(run(&tree)).ends(5);
+        assert_eq!((ran.out.as_str(), ran.err.as_str()), ("it ran\n", ""));
+        for verb in ["save", "restore"] {
+            off(keyed(verb, &tree)).ok();
+        }
+    }
+    fs::remove_file(settings).unwrap();
     said(sandbox.larder(keyed("save", &tree)).env("LARDER_DISABLE", "0")).ok();
     assert!(sandbox.store.exists());
 }

@@ -190,6 +190,12 @@ fn overlays(ground: &mut Ground) {
     fs::remove_file(place.join("debug/dangling")).unwrap();
     ground.is_clean();
     let changed = list(&place);
+    // What cannot take its place leaves it alone.
+    for more in [&["--exact"][..], &["--fallback-key", "nothing-"], &["--dry-run"]] {
+        assert_eq!(ground.sandbox.transfer("restore", &place, "no such key", more)["outcome"], "miss");
+        assert!(is_mounted(&place), "{more:?}");
+        assert_is(&changed, &place);
+    }
     assert_eq!(ground.sandbox.transfer("save", &place, "above", &[])["outcome"], "saved");
     let elsewhere = ground.sandbox.path("elsewhere/target");
     ground.sandbox.transfer("restore", &elsewhere, "above", &[]);

@@ -3,11 +3,12 @@
 use crate::support::project::{Project, compiled};
 use crate::support::tree::{assert_is, assert_same, list, plant_target};
 use crate::support::volume::mount_points;
-use crate::support::{Args, Said, Sandbox, args, is_root, said, skip, tool};
+use crate::support::{Args, Said, Sandbox, args, is_root, said, skip, tool, wait_for, wait_until};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 const NOBODY: u32 = 65534;
 
@@ -217,6 +218,47 @@ fn cargo_builds_on_an_overlay() {
     let part = project.files("debug/deps", "libpart-", ".rlib").remove(0);
     assert_eq!(before[&part], list(&project.target)[&part]);
     assert_eq!(compiled(&said(&mut project.cargo(&sandbox, &["build"])).ok()), [""; 0]);
+}
+
+#[test]
+fn a_second_larder_lets_a_living_overlay_be() {
+    if !is_root() && !namespaces_work(None) {
+        return skip("user namespaces are not allowed here");
+    }
+    let user = User::new(None);
+    user.transfer("save", &user.tree, "k");
+    let (place, ready, go) = (user.sandbox.path("place/target"), user.sandbox.path("ready"), user.sandbox.path("go"));
+    let script = format!(
+        "echo mine > {0}/mine; : > {1}; until test -e {2}; do sleep 0.02; done; cat {0}/mine {0}/CACHEDIR.TAG | wc -c",
+        place.display(),
+        ready.display(),
+        go.display()
+    );
+    let words = args(["run", "--link-mode", "overlay", "--key-only", "--key", "k", "--path"]);
+    let mut first = user.sandbox.larder(words.with(&place).and(["--", "sh", "-ec", &script]));
+    let first = first.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("the first command starts", || ready.exists());
+    // It sees an empty directory where the first one has a mount of its own.
+    for mode in ["auto", "overlay", "copy"] {
+        let words =
+            args(["run", "--exact", "--save", "never", "--link-mode", mode, "--key-only", "--key", "k", "--path"]);
+        let second = user.larder(words.with(&place).and(["--", "sh", "-c", "echo it ran; exit 4"])).ends(4);
+        let warnings = second.warnings().join("\n");
+        assert!(warnings.contains("busy") && warnings.contains(place.to_str().unwrap()), "{second}");
+        assert_eq!(second.out, "it ran\n");
+        assert!(second.summaries()[0].starts_with("larder: miss"), "{second}");
+    }
+    let restored = user.larder(args(["restore", "--key-only", "--key", "k", "--path"]).with(&place)).ok();
+    assert!(restored.warnings().join("\n").contains("busy"), "{restored}");
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 0);
+    fs::write(go, "").unwrap();
+    let first = wait_for(first).ok();
+    assert_eq!(first.out.trim(), "182", "{first}");
+    assert!(first.summaries()[0].contains("; saved k"), "{first}");
+    let elsewhere = user.sandbox.path("elsewhere");
+    user.transfer("restore", &elsewhere, "k");
+    assert_eq!(fs::read_to_string(elsewhere.join("mine")).unwrap(), "mine\n");
+    assert_eq!(user.larder(args(["verify"])).code, Some(0));
 }
 
 #[test]
