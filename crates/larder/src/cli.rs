@@ -133,7 +133,7 @@ pub(crate) struct Which {
     /// Let a --path snapshot be restored at another path than it was saved from
     #[arg(long, requires = "path")]
     pub(crate) key_only: bool,
-    /// The job whose snapshots come first [default: GITHUB_JOB, else from the command]
+    /// The job whose snapshots come first [default: GITHUB_JOB, else from the command, else `job`]
     #[arg(long, value_name = "JOB")]
     pub(crate) job: Option<String>,
     /// How files leave and enter the store

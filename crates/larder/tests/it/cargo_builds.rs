@@ -194,6 +194,38 @@ fn jobs_keep_their_own_and_help_each_other_out() {
 }
 
 #[test]
+fn steps_of_their_own_meet_each_other_and_help_run_out() {
+    let (sandbox, project) = project();
+    let step = |verb: &str| {
+        let object = sandbox.json([verb, "--workspace", "app"]);
+        (object["outcome"].as_str().unwrap().to_owned(), object["key"].as_str().unwrap().to_owned())
+    };
+    // Nobody names a job: there is none by GitHub, and a step has no command.
+    assert_eq!(step("restore").0, "miss");
+    said(&mut project.cargo(&sandbox, &["build"])).ok();
+    let (_, key) = step("save");
+    assert!(key.starts_with("job-"), "{key}");
+    take_away(&sandbox, &project);
+    assert_eq!(step("restore"), ("hit".to_owned(), key.clone()));
+    // A run takes its own job from the command, and has theirs as long as there is nothing better.
+    take_away(&sandbox, &project);
+    let (object, packages) = built(&sandbox, &project, &[], &["cargo", "build"]);
+    assert_eq!((&object["outcome"], &object["key"]), (&"partial".into(), &key.as_str().into()));
+    assert_eq!(packages, [""; 0]);
+    let own = object["save"]["key"].as_str().unwrap().to_owned();
+    assert!(own.starts_with("cargo-build-"), "{object}");
+    take_away(&sandbox, &project);
+    assert_eq!(built(&sandbox, &project, &["--save", "never"], &["cargo", "build"]).0["outcome"], "hit");
+    // And the other way round.
+    take_away(&sandbox, &project);
+    assert_eq!(step("restore"), ("hit".to_owned(), key.clone()));
+    sandbox.json(["rm", "--key", &key]);
+    take_away(&sandbox, &project);
+    assert_eq!(step("restore"), ("partial".to_owned(), own));
+    assert_eq!(compiled(&said(&mut project.cargo(&sandbox, &["build"])).ok()), [""; 0]);
+}
+
+#[test]
 fn every_target_directory_that_cargo_knows_is_kept() {
     let (sandbox, project) = project();
     // By configuration, with a build directory of its own.

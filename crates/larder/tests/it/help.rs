@@ -126,7 +126,8 @@ fn run() {
               [default: auto]
 
           --job <JOB>
-              The job whose snapshots come first [default: GITHUB_JOB, else from the command]
+              The job whose snapshots come first [default: GITHUB_JOB, else from the command, else
+              `job`]
 
           --link-mode <MODE>
               How files leave and enter the store
@@ -197,7 +198,7 @@ fn restore() {
           --color <COLOR>          When to use colour [default: auto] [possible values: auto, always,
                                    never]
           --job <JOB>              The job whose snapshots come first [default: GITHUB_JOB, else from
-                                   the command]
+                                   the command, else `job`]
           --link-mode <MODE>       How files leave and enter the store [possible values: auto, spare,
                                    subvolume, reflink, hardlink, overlay, copy]
           --fallback-key <PREFIX>  Without an exact match take the newest snapshot whose key starts so;
@@ -236,7 +237,7 @@ fn save() {
       -v, --verbose...        Say more; twice for every decision
           --color <COLOR>     When to use colour [default: auto] [possible values: auto, always, never]
           --job <JOB>         The job whose snapshots come first [default: GITHUB_JOB, else from the
-                              command]
+                              command, else `job`]
           --link-mode <MODE>  How files leave and enter the store [possible values: auto, spare,
                               subvolume, reflink, hardlink, overlay, copy]
           --spare             Prepare a tree so that the next restore is one rename
