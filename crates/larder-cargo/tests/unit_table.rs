@@ -173,3 +173,65 @@ fn a_package_is_found_where_rustc_saw_it() {
     assert_eq!(table(&root, &root.join("target"), &packages), expected);
     assert_eq!(table(&root, &root.join("target"), &[]), expected);
 }
+
+/// Changes one file after the other and holds what is predicted against what cargo builds.
+fn foresee(temp: &Path, commands: &[&str]) {
+    let root = temp.join("w");
+    let build = || {
+        for words in commands {
+            succeed(&mut cargo(&root, words));
+        }
+        table(&root, &root.join("target"), &PACKAGES)
+    };
+    let name = |unit: &Unit| format!("{} {} {}", unit.package, unit.target, unit.id.hash);
+    let mut before = build();
+    assert_eq!(build(), before);
+    for file in [
+        "w/shared/x y.txt",
+        "w/app/data/deep/file",
+        "w/lib/src/lib.rs",
+        "w/quiet/README.md",
+        "sib/src/lib.rs",
+        "sib/build.rs",
+        "w/notes.txt",
+    ] {
+        let touched = temp.join(file);
+        let package = PACKAGES.iter().find(|(_, dir)| touched.starts_with(temp.join(dir))).map(|(name, _)| *name);
+        let text = std::fs::read_to_string(&touched).unwrap_or_default();
+        std::fs::write(&touched, text + "\n").unwrap();
+        let dirty = before.dirty(&|input| touched.starts_with(input), &|name| package == Some(name));
+        let predicted = before.predict(&|input| touched.starts_with(input), &|name| package == Some(name), None);
+        let expected: Vec<_> =
+            before.units.iter().zip(&dirty).filter(|(_, dirty)| **dirty).map(|(unit, _)| name(unit)).collect();
+        let after = build();
+        let again = after.units.iter().zip(&before.units).filter(|(new, old)| {
+            assert_eq!(new.id, old.id);
+            new.started != old.started
+        });
+        assert_eq!(again.map(|(unit, _)| name(unit)).collect::<Vec<_>>(), expected, "{file}");
+        assert_eq!(predicted.units, expected.len());
+        assert_eq!(u128::from(predicted.millis), before.cost(&dirty).as_millis());
+        before = after;
+    }
+}
+
+#[test]
+fn what_is_predicted_is_what_cargo_builds() {
+    let temp = tempfile::tempdir().unwrap();
+    let temp = temp.path().canonicalize().unwrap();
+    sources(&temp);
+    foresee(&temp, &["build", "test --no-run", "check --all-targets", "doc --no-deps"]);
+}
+
+#[test]
+fn what_is_predicted_is_what_cargo_builds_in_the_new_layout() {
+    let temp = tempfile::tempdir().unwrap();
+    let temp = temp.path().canonicalize().unwrap();
+    sources(&temp);
+    let words = "+nightly -Zbuild-dir-new-layout test --no-run";
+    if !cargo(&temp.join("w"), words).output().is_ok_and(|out| out.status.success()) {
+        eprintln!("SKIPPED: no nightly cargo that knows -Zbuild-dir-new-layout");
+        return;
+    }
+    foresee(&temp, &[words]);
+}

@@ -9,6 +9,8 @@
 //! | `dep_info` | which files and variables a compilation saw |
 //! | `gather` | the files of a listing, by unit |
 //! | `inputs` | from cargo's relative paths to absolute ones |
+//! | `graph` | who depends on whom, and so what a change will cost |
+//! | `lock` | which packages stand in one lock file and not in another |
 //!
 //! **What is read.** Two small files a unit, the hash and its JSON, and the `dep-*` file only where it names something:
 //! 14 bytes, as those of registry packages have, name nothing. rustc's `.d` is read only where a package's name does
@@ -17,7 +19,9 @@
 mod dep_info;
 mod fingerprint;
 mod gather;
+mod graph;
 mod inputs;
+mod lock;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,6 +29,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use fingerprint::Recipe;
+pub use graph::Prediction;
+pub use lock::Lock;
 
 use crate::{Read, UnitId};
 use fingerprint::{Fingerprint, Local, parse_hash, watches_files};
@@ -101,6 +107,9 @@ pub struct Unit {
     pub started: i64,
     /// How long it took.
     pub millis: u64,
+    /// In how many saves one after the other no build had read it.
+    #[serde(default)]
+    pub unread: u8,
 }
 
 impl UnitTable {
@@ -171,6 +180,43 @@ impl Note<'_, '_> {
             bytes: self.folder.bytes,
             started,
             millis: u64::try_from(lasted / 1_000_000).unwrap_or(0),
+            unread: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A unit that cost as many milliseconds as its fingerprint says.
+    pub(super) fn registry(package: &str, target: &str, fingerprint: u64, deps: &[u64]) -> Unit {
+        Unit {
+            id: UnitId { root: b"debug".to_vec(), hash: format!("{fingerprint:016x}") },
+            package: package.to_owned(),
+            target: target.to_owned(),
+            fingerprint,
+            deps: deps.to_vec(),
+            dep_names: deps.iter().map(|dep| format!("crate{dep}")).collect(),
+            recipe: Recipe::default(),
+            local: false,
+            inputs: Vec::new(),
+            watches_package: false,
+            env: Vec::new(),
+            bytes: 1000,
+            started: 1,
+            millis: fingerprint,
+            unread: 0,
+        }
+    }
+
+    /// The same of a path package.
+    pub(super) fn local(package: &str, target: &str, fingerprint: u64, deps: &[u64], inputs: &[&str]) -> Unit {
+        let inputs = inputs.iter().map(PathBuf::from).collect();
+        Unit { local: true, inputs, ..registry(package, target, fingerprint, deps) }
+    }
+
+    pub(super) fn table(units: Vec<Unit>) -> UnitTable {
+        UnitTable { units }
     }
 }
