@@ -219,6 +219,16 @@ fn names_of(dir: &Dir, name: &OsStr, path: &Path, hidden: &(dyn Fn(&Path) -> boo
 }
 
 impl Observed {
+    /// Adds what was observed besides; what both have is kept as it was first.
+    pub fn merge(&mut self, other: Self) {
+        let mine = std::mem::take(&mut self.stamps).into_iter().zip(std::mem::take(&mut self.metas));
+        let mut both: Vec<(Stamp, Meta)> = mine.chain(other.stamps.into_iter().zip(other.metas)).collect();
+        both.sort_by(|a, b| a.0.path.cmp(&b.0.path));
+        both.dedup_by(|later, first| later.0.path == first.0.path);
+        (self.stamps, self.metas) = both.into_iter().unzip();
+        self.digested += other.digested;
+    }
+
     /// Gives sources their times; directories last, in any order otherwise. What could not be done is returned.
     pub fn apply(&mut self, times: &[(PathBuf, Time)]) -> Vec<(PathBuf, larder_fs::Error)> {
         let mut failed = Vec::new();
@@ -236,6 +246,11 @@ impl Observed {
             }
         }
         failed
+    }
+
+    /// The stamp of a path.
+    pub fn stamp(&self, path: &Path) -> Option<&Stamp> {
+        self.find(path).map(|at| &self.stamps[at])
     }
 
     fn find(&self, path: &Path) -> Option<usize> {

@@ -2,7 +2,7 @@
 //!
 //! The schemas are checked in (`schemas/`) and a test keeps them equal to these types.
 
-use crate::sources::Stamped;
+use crate::sources::{Considered, Stamped};
 use anyhow::Context as _;
 use bytesize::ByteSize;
 use larder_store::{Outcome, Restored, Saved, Work};
@@ -53,6 +53,41 @@ impl From<Work> for WorkReport {
     fn from(work: Work) -> Self {
         let Work { linked, reflinked, copied, hashed, unchanged, removed } = work;
         Self { linked, reflinked, copied, hashed, unchanged, removed }
+    }
+}
+
+/// A snapshot that might have been restored.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ConsideredReport {
+    /// Its name in the store.
+    pub(crate) snapshot: String,
+    /// Its key.
+    pub(crate) key: String,
+    /// Whether the same job saved it; any that did is nearer than all others.
+    pub(crate) same_job: bool,
+    /// Sources that differ from today's.
+    pub(crate) differing: u64,
+    /// Units that would be built again.
+    pub(crate) units: u64,
+    /// What these cost when they were built last, in milliseconds of one core.
+    pub(crate) predicted_ms: u64,
+    /// Packages of today's lock file of which it knows nothing.
+    pub(crate) unknown_packages: u64,
+}
+
+impl From<Considered> for ConsideredReport {
+    fn from(considered: Considered) -> Self {
+        let Considered { snapshot, key, same_job, differing, prediction } = considered;
+        Self {
+            snapshot,
+            key,
+            same_job,
+            differing: differing.len() as u64,
+            units: prediction.units as u64,
+            predicted_ms: prediction.millis,
+            unknown_packages: prediction.unknown as u64,
+        }
     }
 }
 
@@ -111,6 +146,8 @@ pub(crate) struct Transfer {
     pub(crate) left_out: Vec<String>,
     /// The sources, where their times were set.
     pub(crate) sources: Option<SourcesReport>,
+    /// The snapshots that were compared with the sources, before the nearest was taken.
+    pub(crate) considered: Vec<ConsideredReport>,
     /// The directory was newer than the snapshot and was left alone.
     pub(crate) kept_newer: bool,
     /// Whether nothing was changed because only the plan was asked for.
@@ -134,6 +171,7 @@ impl Transfer {
             work: WorkReport::default(),
             left_out: Vec::new(),
             sources: None,
+            considered: Vec::new(),
             kept_newer: false,
             dry_run: false,
             duration_ms: 0,
@@ -160,7 +198,8 @@ impl Transfer {
         }
     }
 
-    pub(crate) fn with_sources(mut self, stamped: Option<Stamped>) -> Self {
+    pub(crate) fn with_sources(mut self, stamped: Option<Stamped>, considered: Vec<Considered>) -> Self {
+        self.considered = considered.into_iter().map(ConsideredReport::from).collect();
         self.sources = stamped.map(SourcesReport::from);
         self
     }

@@ -91,6 +91,8 @@ pub(crate) struct Request {
     roots: Vec<(PathBuf, TargetPolicy)>,
     /// Whether the lock file is a part of the key.
     keyed_by_lock: bool,
+    /// Whether any snapshot of the place will do, the nearest first: nobody named one.
+    pub(crate) by_nearness: bool,
 }
 
 impl Request {
@@ -155,6 +157,7 @@ fn cargo(which: &Which, how: &How, settings: &Settings, dir: &Path, command: &[O
         fallback,
         parts: project.parts.clone(),
         keyed_by_lock: which.key.is_none(),
+        by_nearness: which.key.is_none() && how.fallback_key.is_empty(),
         project: Some(project),
         roots,
     })
@@ -183,6 +186,7 @@ fn paths(which: &Which, how: &How, command: &[OsString]) -> Result<Request> {
         project: None,
         roots,
         keyed_by_lock: false,
+        by_nearness: false,
     })
 }
 

@@ -8,6 +8,7 @@
 //! is changed in place, only where it differs.
 
 mod apply;
+mod choose;
 mod clock;
 mod examine;
 pub(crate) mod plan;
@@ -19,14 +20,15 @@ use crate::link_mode::LinkMode;
 use crate::manifest::Manifest;
 use crate::policy::Policy;
 use crate::provenance::Provenance;
-use crate::snapshot::{Found, Place, Snapshot, load_or_warn};
+use crate::snapshot::{Place, Snapshot, load_or_warn};
 use crate::store::Store;
+pub use choose::Nearest;
 pub(crate) use examine::{Target, nearest_existing, split_root};
 use examine::{examine_all, is_newer, refuse_file};
 use larder_fs::{Lock, Timestamp};
 use serde::{Deserialize, Serialize};
 pub(crate) use settle::apply_fresh;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A directory to restore or save.
@@ -46,6 +48,8 @@ pub struct RestoreRequest<'a> {
     pub key: String,
     /// Prefixes of other keys that will do, in order of preference.
     pub fallback: Vec<String>,
+    /// Who tells how near a snapshot is; then any key of the place will do, the nearest first.
+    pub nearest: Option<&'a dyn Nearest>,
     /// The directories, in the order in which they were saved.
     pub roots: Vec<Root<'a>>,
     /// How.
@@ -152,45 +156,30 @@ impl Store {
         // A miss costs no look at the directories, and leaves an overlay of an earlier restore alone.
         let mut targets: Option<Vec<Target>> = None;
         let exact = self.find_exact(&request.place, &request.key)?;
-        for found in &exact {
-            let snapshot = match targets.is_none() {
-                // Most exact snapshots are usable: look at the directories meanwhile.
-                true => {
-                    let (snapshot, examined) =
-                        rayon::join(|| load_or_warn(found, events), || examine_all(request, events));
-                    if snapshot.is_some() {
-                        targets = Some(examined?);
-                    }
-                    snapshot
-                }
-                false => load_or_warn(found, events),
-            };
-            if let Some(snapshot) = snapshot
-                && snapshot.header.key == request.key
-                && let Some(mut restored) = self.restore_snapshot(&snapshot, request, &mut targets, events)?
-            {
-                let whole = restored.omitted.is_empty() && !restored.kept_newer;
-                restored.outcome = if whole { Outcome::Hit } else { Outcome::Partial };
-                return Ok(restored);
+        let (order, examined) = match exact.is_empty() {
+            true => (self.candidates(request, &exact)?, None),
+            // Most exact snapshots are usable: look at the directories meanwhile.
+            false => {
+                let (order, examined) =
+                    rayon::join(|| self.candidates(request, &exact), || examine_all(request, events));
+                (order?, Some(examined))
             }
-        }
-        let others: Vec<Found> = match request.fallback.is_empty() {
-            true => Vec::new(),
-            false => self.find_all(&request.place)?.into_iter().filter(|found| !exact.contains(found)).collect(),
         };
-        let mut headers: HashMap<&Path, Option<String>> = HashMap::new();
-        for prefix in &request.fallback {
-            for found in &others {
-                let key = headers
-                    .entry(found.path.as_path())
-                    .or_insert_with(|| Snapshot::load_header(&found.path).ok().map(|header| header.key));
-                if key.as_ref().is_some_and(|key| key.starts_with(prefix))
-                    && let Some(snapshot) = load_or_warn(found, events)
-                    && let Some(mut restored) = self.restore_snapshot(&snapshot, request, &mut targets, events)?
-                {
-                    restored.outcome = Outcome::Partial;
-                    return Ok(restored);
-                }
+        let mut examined = examined;
+        for found in &order {
+            let Some(snapshot) = load_or_warn(found, events) else { continue };
+            // Names of snapshots hold a shortened digest of their key.
+            if exact.contains(found) && snapshot.header.key != request.key {
+                continue;
+            }
+            if let Some(examined) = examined.take() {
+                targets = Some(examined?);
+            }
+            if let Some(mut restored) = self.restore_snapshot(&snapshot, request, &mut targets, events)? {
+                let whole = restored.omitted.is_empty() && !restored.kept_newer;
+                let exact = snapshot.header.key == request.key;
+                restored.outcome = if whole && exact { Outcome::Hit } else { Outcome::Partial };
+                return Ok(restored);
             }
         }
         Ok(Restored::default())

@@ -306,6 +306,7 @@ pub(crate) fn restore_request<'a>(
         place: place(),
         key: key.into(),
         fallback: vec![],
+        nearest: None,
         roots: vec![root(path, policy)],
         link_mode,
         exact: true,

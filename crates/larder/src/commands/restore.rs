@@ -6,10 +6,10 @@ use crate::faults;
 use crate::report::{Result as Outcome, Transfer};
 use crate::request::{self, Request, Typed};
 use crate::settings::Settings;
-use crate::sources;
+use crate::sources::{self, Checkout};
 use crate::talk::Talk;
 use anyhow::Result;
-use larder_store::{Events, RestoreRequest, Store};
+use larder_store::{Events, Nearest, RestoreRequest, Store};
 use std::time::Instant;
 
 pub(super) fn run(global: &Global, args: &RestoreArgs) -> Result<u8> {
@@ -53,11 +53,21 @@ pub(super) fn restore(
         talk.warn("cargo kept its lock for too long; nothing is restored");
         return Ok(Transfer::nothing(Outcome::Miss, &request.key));
     };
+    let checkout = match request.project.as_ref().map(|project| Checkout::look(store, project, settings)) {
+        Some(Ok(checkout)) => Some(checkout),
+        Some(Err(error)) => {
+            talk.warn(&format!("the sources cannot be looked at; nothing is restored: {error:#}"));
+            return Ok(Transfer::nothing(Outcome::Miss, &request.key));
+        }
+        None => None,
+    };
+    let nearest = checkout.as_ref().filter(|_| request.by_nearness).map(|checkout| checkout as &dyn Nearest);
     let restored = store.restore(
         &RestoreRequest {
             place: request.place.clone(),
             key: request.key.clone(),
             fallback: request.fallback.clone(),
+            nearest,
             roots: request.roots(),
             link_mode: settings.link_mode.value.store_mode(),
             exact: settings.exact.value,
@@ -67,11 +77,10 @@ pub(super) fn restore(
         },
         talk,
     )?;
-    let stamped = match &request.project {
-        Some(project) if restored.snapshot.is_some() && !dry_run => {
-            sources::settle(store, &restored, project, settings, &request.dirs(), talk)?
-        }
+    let considered = checkout.as_ref().map(Checkout::considered).unwrap_or_default();
+    let stamped = match checkout {
+        Some(checkout) if !dry_run => sources::settle(store, &restored, checkout, &request.dirs(), talk)?,
         _ => None,
     };
-    Ok(Transfer::restored(restored, &request.key).with_sources(stamped))
+    Ok(Transfer::restored(restored, &request.key).with_sources(stamped, considered))
 }

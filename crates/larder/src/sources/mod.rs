@@ -9,13 +9,16 @@
 //! | module | its one idea |
 //! |---|---|
 //! | `rules` | which files of a checkout count |
+//! | `checkout` | what is there now, compared with what snapshots were built from: the nearest |
 //! | `record` | at a save: the stamps, and the notes that a later restore needs |
 //! | `stamp` | at a restore: the times |
 
+mod checkout;
 mod record;
 mod rules;
 mod stamp;
 
+pub(crate) use checkout::{Checkout, Considered};
 pub(crate) use record::Record;
 pub(crate) use stamp::{Stamped, settle};
 

@@ -4,7 +4,7 @@ use super::Sources;
 use crate::cargo::Project;
 use crate::host;
 use crate::settings::Settings;
-use larder_cargo::table::{Context, TargetFile, UnitTable};
+use larder_cargo::table::{Context, Lock, TargetFile, UnitTable};
 use larder_fs::{Dir, Kind, Tree};
 use larder_store::{Events, Provenance, Review, Source, Store};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,8 @@ pub(crate) struct Notes {
     version: u32,
     /// The folders of the path packages, as bytes.
     packages: Vec<OsString>,
+    /// The lock file that they were built with.
+    pub(crate) lock: Option<Lock>,
     /// The units, with what each was made from.
     pub(crate) units: UnitTable,
 }
@@ -103,6 +105,7 @@ impl Review for Record<'_> {
         let notes = Notes {
             version: VERSION,
             packages: sources.package_dirs().map(|dir| dir.clone().into_os_string()).collect(),
+            lock: lock_of(self.project),
             units,
         };
         let hidden = |path: &Path| sources.is_hidden(path);
@@ -112,6 +115,11 @@ impl Review for Record<'_> {
         }
         Provenance { stamps: observed.stamps, notes: postcard::to_stdvec(&notes).expect("notes are plain data") }
     }
+}
+
+/// The lock file as it is now.
+pub(super) fn lock_of(project: &Project) -> Option<Lock> {
+    Lock::parse(&host::read(&project.workspace.lock)?)
 }
 
 /// All listed sources, and what units name besides: files, and folders with all that is below.

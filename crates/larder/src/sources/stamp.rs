@@ -1,15 +1,12 @@
 //! After a restore: the sources get the times that cargo judges rightly by.
 
 use super::Sources;
+use super::checkout::{Checkout, change, pairs, same};
 use super::record::Notes;
-use crate::cargo::Project;
-use crate::settings::Settings;
 use anyhow::Result;
-use larder_cargo::freshness::{Change, Facts, Verdict, judge, package_of};
-use larder_store::{Events, Observed, Provenance, Restored, Source, Stamp, State, Store, Time};
+use larder_cargo::freshness::{Change, Verdict, package_of};
+use larder_store::{Events, Observed, Provenance, Restored, Source, Store, Time};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// What became of the sources.
@@ -27,7 +24,7 @@ pub(crate) struct Stamped {
     pub(crate) touched: BTreeMap<PathBuf, PathBuf>,
 }
 
-/// Gives the sources of `project` the times that belong to what was restored to `dirs`. Where that cannot be done,
+/// Gives the sources of a checkout the times that belong to what was restored to `dirs`. Where that cannot be done,
 /// what was built from them is made worthless: cargo builds it again.
 ///
 /// # Errors
@@ -36,13 +33,16 @@ pub(crate) struct Stamped {
 pub(crate) fn settle(
     store: &Store,
     restored: &Restored,
-    project: &Project,
-    settings: &Settings,
+    checkout: Checkout<'_>,
     dirs: &[PathBuf],
     events: &dyn Events,
 ) -> Result<Option<Stamped>> {
-    let Some(notes) = Notes::of(&restored.provenance) else { return Ok(None) };
-    match stamp(store, restored, &notes, project, settings, events) {
+    let Some(notes) = Notes::of(&restored.provenance) else {
+        // What was read need not be read again when the build is saved.
+        remember(store, &checkout.sources, &checkout.observed);
+        return Ok(None);
+    };
+    match stamp(store, restored, &notes, checkout, events) {
         Ok(stamped) => Ok(Some(stamped)),
         Err(error) => {
             events.warn(&format!("the sources could not be stamped, so local crates are built again: {error:#}"));
@@ -61,28 +61,25 @@ fn stamp(
     store: &Store,
     restored: &Restored,
     notes: &Notes,
-    project: &Project,
-    settings: &Settings,
+    mut checkout: Checkout<'_>,
     events: &dyn Events,
 ) -> Result<Stamped> {
     let provenance = &restored.provenance;
-    let sources = Sources::find(project, settings)?;
-    for path in sources.missing() {
+    for path in checkout.sources.missing() {
         events.warn(&format!("{} is named by a manifest, and is not there", path.display()));
     }
-    let mut wanted = sources.listed.clone();
-    let recorded = provenance.stamps.iter().filter(|stamp| !sources.is_hidden(stamp.path()));
-    wanted.extend(recorded.clone().map(|stamp| Source { path: stamp.path().to_path_buf(), listed: false }));
-    let hidden = |path: &Path| sources.is_hidden(path);
-    let mut observed = store.observe(&sources.root, wanted, &hidden);
-    let (stamped, times) = compare(provenance, notes, &sources, &observed);
-    let failed = observed.apply(&times);
-    if let Err(error) = store.remember_sources(&sources.root, &observed) {
-        tracing::info!("the next time reads all sources again: {error}");
-    }
+    let recorded = provenance.stamps.iter().map(|stamp| Source { path: stamp.path().to_path_buf(), listed: false });
+    let listed: BTreeSet<&Path> = checkout.sources.listed.iter().map(|source| source.path.as_path()).collect();
+    let besides = recorded.filter(|source| !listed.contains(source.path.as_path()));
+    let besides = besides.filter(|source| !checkout.sources.is_hidden(&source.path)).collect();
+    let hidden = |path: &Path| checkout.sources.is_hidden(path);
+    checkout.observed.merge(store.observe(&checkout.sources.root, besides, &hidden));
+    let (stamped, times) = compare(provenance, notes, &checkout);
+    let failed = checkout.observed.apply(&times);
+    remember(store, &checkout.sources, &checkout.observed);
     let times: BTreeMap<&Path, Time> = times.iter().map(|(path, time)| (path.as_path(), *time)).collect();
     for (path, error) in failed {
-        let seen_anyway = find(&observed, &path).is_none_or(|stamp| stamp.mtime > restored.created);
+        let seen_anyway = checkout.observed.stamp(&path).is_none_or(|stamp| stamp.mtime > restored.created);
         match times.get(path.as_path()) {
             Some(Time::Now) if !seen_anyway => return Err(error.into()),
             _ => tracing::info!("{error}: what is built from it will be built again"),
@@ -91,62 +88,52 @@ fn stamp(
     Ok(stamped)
 }
 
+fn remember(store: &Store, sources: &Sources, observed: &Observed) {
+    if let Err(error) = store.remember_sources(&sources.root, observed) {
+        tracing::info!("the next time reads all sources again: {error}");
+    }
+}
+
 /// What changed, and the time that each source gets.
-fn compare(
-    provenance: &Provenance,
-    notes: &Notes,
-    sources: &Sources,
-    observed: &Observed,
-) -> (Stamped, Vec<(PathBuf, Time)>) {
+fn compare(provenance: &Provenance, notes: &Notes, checkout: &Checkout<'_>) -> (Stamped, Vec<(PathBuf, Time)>) {
+    let sources = &checkout.sources;
     let mut stamped = Stamped::default();
     let mut times: BTreeMap<PathBuf, Time> = BTreeMap::new();
     let mut changes: Vec<(PathBuf, Change)> = Vec::new();
-    for (then, now) in pairs(&provenance.stamps, &observed.stamps) {
+    for (then, now) in pairs(&provenance.stamps, &checkout.observed.stamps) {
         let Some(stamp) = now.or(then) else { continue };
-        let (path, is_dir) = (stamp.path().to_path_buf(), stamp.is_dir());
+        let path = stamp.path().to_path_buf();
         if sources.is_hidden(&path) {
             continue;
         }
-        let (change, time) = match (then, now) {
+        let time = match (then, now) {
             (Some(then), Some(now)) if same(then, now) => {
-                stamped.unchanged += u64::from(!is_dir);
-                (None, (then.mtime != now.mtime).then_some(Time::At(then.mtime)))
+                stamped.unchanged += u64::from(!now.is_dir());
+                (then.mtime != now.mtime).then_some(Time::At(then.mtime))
             }
-            (Some(_), Some(_)) => (Some(Change::Changed), Some(Time::Now)),
-            (None, Some(_)) => (Some(Change::New), Some(Time::Now)),
-            (Some(then), None) => (Some(Change::Deleted { listed: then.listed }), None),
-            (None, None) => continue,
+            (_, Some(_)) => Some(Time::Now),
+            (_, None) => None,
         };
         if let Some(time) = time
             && sources.may_stamp(&path)
         {
             times.insert(path.clone(), time);
         }
-        if let Some(change) = change
-            && !is_dir
-        {
-            match change {
-                Change::Changed => stamped.changed.push(path.clone()),
-                Change::New => stamped.new.push(path.clone()),
-                Change::Deleted { .. } => stamped.deleted.push(path.clone()),
-            }
-            changes.push((path, change));
+        let Some(change) = change(then, now) else { continue };
+        match change {
+            Change::Changed => stamped.changed.push(path.clone()),
+            Change::New => stamped.new.push(path.clone()),
+            Change::Deleted { .. } => stamped.deleted.push(path.clone()),
         }
+        changes.push((path, change));
     }
-    let named = notes.named();
-    let mut packages = notes.packages();
-    packages.extend(sources.package_dirs().cloned());
-    let facts = Facts {
-        packages: &packages,
-        is_named: &|path| path.ancestors().any(|path| named.contains(path)),
-        is_ignored: &|path| sources.is_ignored(path),
-    };
+    let packages = checkout.packages(notes);
     // What lies where larder may not touch it is seen only by touching what may be made from it.
     let unreachable = |(path, change): &&(PathBuf, Change)| !sources.may_stamp(path) && *change == Change::Changed;
     let blind = changes.iter().find(unreachable).map(|(path, _)| path.clone());
-    let mut verdict = judge(changes.iter().map(|(path, change)| (path.as_path(), *change)), &facts);
+    let mut verdict = checkout.judge(&changes, &packages, notes);
     verdict.everything = verdict.everything.or(blind);
-    touch(&verdict, &packages, sources, observed, &mut times);
+    touch(&verdict, &packages, sources, &checkout.observed, &mut times);
     stamped.touched = verdict.packages;
     if let Some(reason) = verdict.everything {
         stamped.touched.extend(sources.package_dirs().map(|dir| (dir.clone(), reason.clone())));
@@ -171,29 +158,4 @@ fn touch(
             times.insert(path.to_path_buf(), Time::Now);
         }
     }
-}
-
-fn same(then: &Stamp, now: &Stamp) -> bool {
-    match (&then.state, &now.state) {
-        (State::File { size: a, digest: b }, State::File { size: c, digest: d }) => a == c && b == d,
-        (a, b) => a == b,
-    }
-}
-
-fn find<'a>(observed: &'a Observed, path: &Path) -> Option<&'a Stamp> {
-    let path = path.as_os_str().as_bytes();
-    let at = observed.stamps.binary_search_by(|stamp| stamp.path.as_slice().cmp(path)).ok()?;
-    observed.stamps.get(at)
-}
-
-/// Both lists are sorted by path: their entries in pairs.
-fn pairs<'a>(then: &'a [Stamp], now: &'a [Stamp]) -> Vec<(Option<&'a Stamp>, Option<&'a Stamp>)> {
-    let mut all: BTreeMap<&OsStr, (Option<&Stamp>, Option<&Stamp>)> = BTreeMap::new();
-    for stamp in then {
-        all.entry(OsStr::from_bytes(&stamp.path)).or_default().0 = Some(stamp);
-    }
-    for stamp in now {
-        all.entry(OsStr::from_bytes(&stamp.path)).or_default().1 = Some(stamp);
-    }
-    all.into_values().collect()
 }

@@ -1,0 +1,81 @@
+//! Which snapshots are tried, in which order.
+//!
+//! By name: the exact key, newest first, then each fallback prefix. By nearness, where the caller can tell it: the
+//! cheapest to build from first, whatever its key. Nearness is read from header and provenance alone.
+
+use super::RestoreRequest;
+use crate::error::Result;
+use crate::provenance::Provenance;
+use crate::snapshot::{Found, Header, Snapshot};
+use crate::store::Store;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// So many snapshots are judged for nearness, the newest of a place: older ones are hardly nearer, and each costs a
+/// read of some hundred kilobytes.
+const JUDGED: usize = 16;
+
+/// Says how much work is left for whoever starts from a snapshot.
+pub trait Nearest: Sync {
+    /// The work in any unit, 0 for none; `None` where the snapshot is of no use.
+    fn cost(&self, header: &Header, provenance: &Provenance) -> Option<u64>;
+}
+
+impl Store {
+    /// The snapshots to try, in order. `exact` are those of the request's key, newest first.
+    pub(super) fn candidates(&self, request: &RestoreRequest<'_>, exact: &[Found]) -> Result<Vec<Found>> {
+        match request.nearest {
+            Some(nearest) => self.by_nearness(request, exact, nearest),
+            None => self.by_name(request, exact),
+        }
+    }
+
+    fn by_name(&self, request: &RestoreRequest<'_>, exact: &[Found]) -> Result<Vec<Found>> {
+        let mut order = exact.to_vec();
+        let others: Vec<Found> = match request.fallback.is_empty() {
+            true => Vec::new(),
+            false => self.find_all(&request.place)?.into_iter().filter(|found| !exact.contains(found)).collect(),
+        };
+        let mut keys: HashMap<&Path, Option<String>> = HashMap::new();
+        for prefix in &request.fallback {
+            for found in &others {
+                let key = keys
+                    .entry(found.path.as_path())
+                    .or_insert_with(|| Snapshot::load_header(&found.path).ok().map(|header| header.key));
+                if key.as_ref().is_some_and(|key| key.starts_with(prefix)) && !order.contains(found) {
+                    order.push(found.clone());
+                }
+            }
+        }
+        Ok(order)
+    }
+
+    fn by_nearness(&self, request: &RestoreRequest<'_>, exact: &[Found], nearest: &dyn Nearest) -> Result<Vec<Found>> {
+        // What cannot be read is kept, dearest of all: whoever loads it says why.
+        let cost = |found: &Found| match Snapshot::load_provenance(&found.path) {
+            Ok((header, provenance)) => nearest.cost(&header, &provenance),
+            Err(_) => Some(u64::MAX),
+        };
+        let mut judged: Vec<(u64, Found)> = Vec::new();
+        for found in exact.iter().take(JUDGED) {
+            match cost(found) {
+                // Nothing can be nearer.
+                Some(0) => {
+                    judged.insert(0, (0, found.clone()));
+                    return Ok(judged.into_iter().map(|(_, found)| found).collect());
+                }
+                Some(cost) => judged.push((cost, found.clone())),
+                None => {}
+            }
+        }
+        let others = self.find_all(&request.place)?.into_iter().filter(|found| !exact.contains(found));
+        for found in others.take(JUDGED) {
+            if let Some(cost) = cost(&found) {
+                judged.push((cost, found));
+            }
+        }
+        // Stable: the exact key before others, the newest before older ones.
+        judged.sort_by_key(|(cost, _)| *cost);
+        Ok(judged.into_iter().map(|(_, found)| found).collect())
+    }
+}

@@ -1,0 +1,158 @@
+//! A checkout as a restore finds it, compared with what snapshots were built from.
+
+use super::Sources;
+use super::record::{Notes, lock_of};
+use crate::cargo::Project;
+use crate::settings::Settings;
+use anyhow::Result;
+use larder_cargo::freshness::{Change, Facts, Verdict, judge, package_of};
+use larder_cargo::table::{Lock, Prediction};
+use larder_store::{Header, Nearest, Observed, Provenance, Stamp, State, Store};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::ops::Bound::{Included, Unbounded};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// A snapshot of another job lacks what this one needs, nobody knows how much: any of the same job is nearer.
+const OTHER_JOB: u64 = 1 << 40;
+/// What a package costs of which no table knows anything, in milliseconds: the mean of a real workspace of 547 units.
+const UNKNOWN_PACKAGE: u64 = 1000;
+
+/// A checkout, looked at once before anything is restored.
+pub(crate) struct Checkout<'a> {
+    pub(super) project: &'a Project,
+    pub(super) sources: Sources,
+    /// What was listed.
+    pub(super) observed: Observed,
+    lock: Option<Lock>,
+    considered: Mutex<Vec<Considered>>,
+}
+
+/// A snapshot that was judged for nearness.
+#[derive(Debug, Clone)]
+pub(crate) struct Considered {
+    pub(crate) snapshot: String,
+    pub(crate) key: String,
+    /// Whether it was saved by the same job.
+    pub(crate) same_job: bool,
+    /// Sources that differ, the first few by name.
+    pub(crate) differing: Vec<PathBuf>,
+    pub(crate) prediction: Prediction,
+}
+
+impl<'a> Checkout<'a> {
+    /// Looks at the sources of `project`.
+    pub(crate) fn look(store: &Store, project: &'a Project, settings: &Settings) -> Result<Self> {
+        let sources = Sources::find(project, settings)?;
+        let hidden = |path: &Path| sources.is_hidden(path);
+        let observed = store.observe(&sources.root, sources.listed.clone(), &hidden);
+        Ok(Self { project, observed, lock: lock_of(project), considered: Mutex::default(), sources })
+    }
+
+    /// The snapshots that were judged, in that order.
+    pub(crate) fn considered(&self) -> Vec<Considered> {
+        self.considered.lock().expect("no thread panics while judging").clone()
+    }
+
+    fn predict(&self, provenance: &Provenance, notes: &Notes) -> (Prediction, Vec<PathBuf>) {
+        let listed = provenance.stamps.iter().filter(|stamp| stamp.listed);
+        let changes: Vec<(PathBuf, Change)> = pairs(listed, &self.observed.stamps)
+            .into_iter()
+            .filter_map(|(then, now)| Some((now.or(then)?.path().to_path_buf(), change(then, now)?)))
+            .collect();
+        let packages = self.packages(notes);
+        let verdict = self.judge(&changes, &packages, notes);
+        let differing: BTreeSet<&Path> = changes.iter().map(|(path, _)| path.as_path()).collect();
+        let touched = |package: &Path| verdict.everything.is_some() || verdict.packages.contains_key(package);
+        let changed = |path: &Path| {
+            // A folder is as new as the newest file below it.
+            differing.range::<Path, _>((Included(path), Unbounded)).next().is_some_and(|found| found.starts_with(path))
+                || package_of(path, &packages).is_some_and(touched)
+        };
+        let by_package: BTreeSet<&Path> = differing.iter().filter_map(|path| package_of(path, &packages)).collect();
+        let package_touched = |name: &str| {
+            let dirs = self.sources.packages.get(name).into_iter().flatten();
+            dirs.into_iter().any(|dir| by_package.contains(dir.as_path()) || touched(dir))
+        };
+        let lock = notes.lock.as_ref().zip(self.lock.as_ref());
+        let prediction = notes.units.predict(&changed, &package_touched, lock);
+        (prediction, changes.into_iter().map(|(path, _)| path).collect())
+    }
+
+    /// The folders of all packages, then and now.
+    pub(super) fn packages(&self, notes: &Notes) -> BTreeSet<PathBuf> {
+        let mut packages = notes.packages();
+        packages.extend(self.sources.package_dirs().cloned());
+        packages
+    }
+
+    pub(super) fn judge(&self, changes: &[(PathBuf, Change)], packages: &BTreeSet<PathBuf>, notes: &Notes) -> Verdict {
+        let named = notes.named();
+        let facts = Facts {
+            packages,
+            is_named: &|path| path.ancestors().any(|path| named.contains(path)),
+            is_ignored: &|path| self.sources.is_ignored(path),
+        };
+        judge(changes.iter().map(|(path, change)| (path.as_path(), *change)), &facts)
+    }
+}
+
+impl Nearest for Checkout<'_> {
+    fn cost(&self, header: &Header, provenance: &Provenance) -> Option<u64> {
+        let same_job = header.parts.iter().any(|(name, value)| name == "job" && *value == self.project.job);
+        let (prediction, differing) = match Notes::of(provenance) {
+            Some(notes) => self.predict(provenance, &notes),
+            // Everything local is built again.
+            None => (Prediction { units: 0, millis: OTHER_JOB / 2, unknown: 0 }, Vec::new()),
+        };
+        self.considered.lock().expect("no thread panics while judging").push(Considered {
+            snapshot: header.id.clone(),
+            key: header.key.clone(),
+            same_job,
+            differing,
+            prediction,
+        });
+        let unknown = UNKNOWN_PACKAGE.saturating_mul(prediction.unknown as u64);
+        let cost = prediction.millis.saturating_add(unknown);
+        // A unit that took no time to build is dirt all the same.
+        let cost = cost.saturating_add(prediction.units as u64);
+        Some(if same_job { cost } else { cost.saturating_add(OTHER_JOB) })
+    }
+}
+
+/// What happened to a source; `None` where nothing did, and for directories, which are only as old as their listing.
+pub(super) fn change(then: Option<&Stamp>, now: Option<&Stamp>) -> Option<Change> {
+    match (then, now) {
+        (Some(then), Some(now)) if same(then, now) => None,
+        (_, Some(now)) if now.is_dir() => None,
+        (Some(_), Some(_)) => Some(Change::Changed),
+        (None, Some(_)) => Some(Change::New),
+        (Some(then), None) if then.is_dir() => None,
+        (Some(then), None) => Some(Change::Deleted { listed: then.listed }),
+        (None, None) => None,
+    }
+}
+
+pub(super) fn same(then: &Stamp, now: &Stamp) -> bool {
+    match (&then.state, &now.state) {
+        (State::File { size: a, digest: b }, State::File { size: c, digest: d }) => a == c && b == d,
+        (a, b) => a == b,
+    }
+}
+
+/// Both lists are sorted by path: their entries in pairs.
+pub(super) fn pairs<'a>(
+    then: impl IntoIterator<Item = &'a Stamp>,
+    now: impl IntoIterator<Item = &'a Stamp>,
+) -> Vec<(Option<&'a Stamp>, Option<&'a Stamp>)> {
+    let mut all: BTreeMap<&OsStr, (Option<&Stamp>, Option<&Stamp>)> = BTreeMap::new();
+    for stamp in then {
+        all.entry(OsStr::from_bytes(&stamp.path)).or_default().0 = Some(stamp);
+    }
+    for stamp in now {
+        all.entry(OsStr::from_bytes(&stamp.path)).or_default().1 = Some(stamp);
+    }
+    all.into_values().collect()
+}
