@@ -67,7 +67,7 @@ pub enum Location {
 /// A [`Location`] in the path's own bytes.
 pub(crate) enum Spot<'a> {
     Unit { root: &'a [u8], hash: &'a [u8], name: &'a [u8] },
-    Incremental { root: &'a [u8], krate: &'a [u8] },
+    Incremental { root: &'a [u8], krate: &'a [u8], rest: &'a [u8] },
     Unhashed { root: &'a [u8], stem: &'a [u8] },
     Droppable,
     Shared,
@@ -97,7 +97,7 @@ impl UnitLocator {
                 id: UnitId { root: root.to_vec(), hash: String::from_utf8_lossy(hash).into_owned() },
                 name: name.to_vec(),
             },
-            Spot::Incremental { root, krate } => {
+            Spot::Incremental { root, krate, .. } => {
                 Location::Incremental { dir: [root, b"incremental", krate].join(&b'/') }
             }
             Spot::Unhashed { root, stem } => Location::Unhashed { stem: [root, b"deps", stem].join(&b'/') },
@@ -143,7 +143,7 @@ impl UnitLocator {
                 let artefact = !rest.contains(&b'/') && (rest.ends_with(b".d") || self.layout.describes(path));
                 if artefact { Spot::Droppable } else { Spot::Shared }
             }),
-            Inside::Incremental { krate, .. } => Spot::Incremental { root, krate },
+            Inside::Incremental { krate, rest } => Spot::Incremental { root, krate, rest },
             Inside::Build { dir, .. } => folder(dir),
             Inside::Unit { pkg, hash, part: Part::Fingerprint | Part::Out | Part::Run, .. } if is_hash(hash) => {
                 Spot::Unit { root, hash, name: pkg }

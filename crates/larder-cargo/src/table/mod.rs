@@ -11,6 +11,8 @@
 //! | `inputs` | from cargo's relative paths to absolute ones |
 //! | `graph` | who depends on whom, and so what a change will cost |
 //! | `lock` | which packages stand in one lock file and not in another |
+//! | `live` | which units are still wanted |
+//! | `prune` | which files go with those that are not |
 //!
 //! **What is read.** Two small files a unit, the hash and its JSON, and the `dep-*` file only where it names something:
 //! 14 bytes, as those of registry packages have, name nothing. rustc's `.d` is read only where a package's name does
@@ -21,7 +23,9 @@ mod fingerprint;
 mod gather;
 mod graph;
 mod inputs;
+mod live;
 mod lock;
+mod prune;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 pub use fingerprint::Recipe;
 pub use graph::Prediction;
+pub use live::FORGOTTEN;
 pub use lock::Lock;
 
 use crate::{Read, UnitId};
@@ -107,6 +112,9 @@ pub struct Unit {
     pub started: i64,
     /// How long it took.
     pub millis: u64,
+    /// In how many earlier saves it stood; 0 for one that this job made.
+    #[serde(default)]
+    pub saves: u8,
     /// In how many saves one after the other no build had read it.
     #[serde(default)]
     pub unread: u8,
@@ -180,6 +188,7 @@ impl Note<'_, '_> {
             bytes: self.folder.bytes,
             started,
             millis: u64::try_from(lasted / 1_000_000).unwrap_or(0),
+            saves: 0,
             unread: 0,
         }
     }
@@ -206,6 +215,7 @@ mod tests {
             bytes: 1000,
             started: 1,
             millis: fingerprint,
+            saves: 0,
             unread: 0,
         }
     }
