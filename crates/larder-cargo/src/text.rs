@@ -49,32 +49,41 @@ pub(crate) mod bytes {
     }
 }
 
-/// For a `Vec<PathBuf>`.
-pub(crate) mod paths {
+/// For a `PathBuf`.
+pub(crate) mod path {
     use std::ffi::OsString;
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        super::bytes::serialize(path.as_os_str().as_bytes(), to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        Ok(PathBuf::from(OsString::from_vec(super::bytes::deserialize(from)?)))
+    }
+}
+
+/// For a `Vec<PathBuf>`.
+pub(crate) mod paths {
+    use std::path::{Path, PathBuf};
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    struct Text<'a>(&'a [u8]);
-
-    impl Serialize for Text<'_> {
-        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-            super::bytes::serialize(self.0, to)
-        }
-    }
+    #[derive(Serialize)]
+    struct Borrowed<'a>(#[serde(with = "super::path")] &'a Path);
 
     #[derive(Deserialize)]
-    struct Bytes(#[serde(with = "super::bytes")] Vec<u8>);
+    struct Owned(#[serde(with = "super::path")] PathBuf);
 
     pub(crate) fn serialize<S: Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(paths.iter().map(|path| Text(path.as_os_str().as_bytes())))
+        to.collect_seq(paths.iter().map(|path| Borrowed(path)))
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
-        let paths = Vec::<Bytes>::deserialize(from)?;
-        Ok(paths.into_iter().map(|path| PathBuf::from(OsString::from_vec(path.0))).collect())
+        Ok(Vec::<Owned>::deserialize(from)?.into_iter().map(|path| path.0).collect())
     }
 }
 

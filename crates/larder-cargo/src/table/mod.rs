@@ -13,6 +13,7 @@
 //! | `lock` | which packages stand in one lock file and not in another |
 //! | `live` | which units are still wanted |
 //! | `prune` | which files go with those that are not |
+//! | `why` | why a unit was built |
 //!
 //! **What is read.** Two small files a unit, the hash and its JSON, and the `dep-*` file only where it names something:
 //! 14 bytes, as those of registry packages have, name nothing. rustc's `.d` is read only where a package's name does
@@ -26,6 +27,7 @@ mod inputs;
 mod live;
 mod lock;
 mod prune;
+mod why;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,6 +38,7 @@ pub use fingerprint::Recipe;
 pub use graph::Prediction;
 pub use live::FORGOTTEN;
 pub use lock::Lock;
+pub use why::{Reason, Seen, Why, explain};
 
 use crate::{Read, UnitId};
 use fingerprint::{Fingerprint, Local, parse_hash, watches_files};
@@ -104,6 +107,9 @@ pub struct Unit {
     pub inputs: Vec<PathBuf>,
     /// Whether every file of the package counts: it is documentation, or the run of a build script that says nothing.
     pub watches_package: bool,
+    /// If so, the newest of these files with its time, as cargo prints it; cargo compares the text.
+    #[serde(default)]
+    pub newest: String,
     /// Variables with the value that was seen: `env!`, `option_env!` and `rerun-if-env-changed`.
     pub env: Vec<(String, Option<String>)>,
     /// Of all its files, each once, without incremental data.
@@ -159,12 +165,15 @@ impl Note<'_, '_> {
     fn unit(&self, places: &Places<'_, '_, '_>) -> Unit {
         let own = places.inputs(self);
         let mut env = own.env;
-        let mut watches_package = false;
+        let (mut watches_package, mut newest) = (false, String::new());
         for local in &self.fingerprint.local {
             match local {
-                Local::Precalculated(text) => watches_package |= watches_files(text),
+                Local::Precalculated(text) if watches_files(text) => {
+                    watches_package = true;
+                    newest.clone_from(text);
+                }
                 Local::RerunIfEnvChanged { var, val } => env.push((var.clone(), val.clone())),
-                Local::CheckDepInfo {} | Local::RerunIfChanged { .. } => {}
+                Local::Precalculated(_) | Local::CheckDepInfo {} | Local::RerunIfChanged { .. } => {}
                 // A cargo that is newer than this: anything may count.
                 Local::Unknown(_) => watches_package = true,
             }
@@ -184,6 +193,7 @@ impl Note<'_, '_> {
             local: own.local || watches_package,
             inputs: own.paths,
             watches_package,
+            newest,
             env,
             bytes: self.folder.bytes,
             started,
@@ -211,6 +221,7 @@ mod tests {
             local: false,
             inputs: Vec::new(),
             watches_package: false,
+            newest: String::new(),
             env: Vec::new(),
             bytes: 1000,
             started: 1,
