@@ -91,10 +91,10 @@ pub enum Error {
         source: larder_fs::Error,
     },
 
-    /// There is no room for what is to be restored.
-    #[error("no room to restore to {}: {needed} bytes and {files} files are needed, {available} bytes and {inodes} files are left", path.display())]
+    /// There is no room for what is to be restored or saved.
+    #[error("no room on the file system of {}: {needed} bytes and {files} files are needed, {available} bytes and {inodes} files are left", path.display())]
     NoSpace {
-        /// The directory.
+        /// The directory to restore to, or the store.
         path: PathBuf,
         /// Bytes that have to be written at most.
         needed: u64,

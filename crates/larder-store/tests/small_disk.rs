@@ -20,10 +20,6 @@ fn megabytes(root: &Path, seed: u64) {
     put(&root.join("dir/small"), &noise(seed, 300), 0o644, time);
 }
 
-fn is_full(error: &Error) -> bool {
-    matches!(error, Error::Fs(e) if e.kind() == std::io::ErrorKind::StorageFull)
-}
-
 #[test]
 fn a_store_on_a_full_disk_keeps_what_it_has() {
     let Some(disk) = Disk::new("a store on a full disk", "ext4", 24) else { return };
@@ -34,7 +30,7 @@ fn a_store_on_a_full_disk_keeps_what_it_has() {
         let src = base.path().join(format!("src-{n}"));
         megabytes(&src, n);
         if let Err(e) = save(&store, &src, &format!("k{n}"), &Opaque) {
-            assert!(is_full(&e), "{e:?}");
+            assert!(matches!(e, Error::NoSpace { .. }), "{e:?}");
             full = Some(n);
             break;
         }
@@ -54,13 +50,51 @@ fn a_store_on_a_full_disk_keeps_what_it_has() {
     let request = support::restore_request(&base.path().join("dest-0"), "k1", &Opaque, larder_store::LinkMode::Auto);
     assert_eq!(store.restore(&request, &heard).unwrap().outcome, Outcome::Hit);
     assert!(store.verify(&()).unwrap().is_clean());
-    let removed = store.remove(&store.find_exact(&place(), "k0").unwrap(), false, &()).unwrap();
-    assert!(removed.bytes >= 3 << 20, "{removed:?}");
     let src = base.path().join(format!("src-{full}"));
+    let refused = save(&store, &src, "again", &Opaque);
+    assert!(matches!(refused, Err(Error::NoSpace { available: 0, .. })), "{refused:?}");
+    for key in ["k0", "k1"] {
+        let removed = store.remove(&store.find_exact(&place(), key).unwrap(), false, &()).unwrap();
+        assert!(removed.bytes >= 3 << 20, "{removed:?}");
+    }
     save(&store, &src, "again", &Opaque).unwrap();
     assert_eq!(restore(&store, &base.path().join("again"), "again", &Opaque).unwrap().outcome, Outcome::Hit);
     assert_same(&scan(&src), &scan(&base.path().join("again")), "saved after the removal");
     assert!(store.verify(&()).unwrap().is_clean());
+}
+
+#[test]
+fn a_save_that_cannot_fit_is_refused_before_anything_is_taken_in() {
+    let Some(disk) = Disk::new("a save without room", "ext4", 24) else { return };
+    let base = fast();
+    let store = open(&disk.mount().join("store"));
+    let count = || {
+        let fans = fs::read_dir(disk.mount().join("store/blobs")).unwrap();
+        fans.map(|fan| fs::read_dir(fan.unwrap().path()).unwrap().count()).sum::<usize>()
+    };
+    // One of them would fit; both together are too much.
+    let mut request = support::save_request(&base.path().join("0"), "k", &Opaque, larder_store::LinkMode::Auto);
+    request.place.roots = larder_store::PlaceRoots::KeyOnly(4);
+    for n in 0..4 {
+        megabytes(&base.path().join(n.to_string()), n);
+        put(&base.path().join(n.to_string()).join("large"), &noise(n + 50, 5 << 20), 0o644, (1_600_000_000, 1));
+        if n > 0 {
+            request.roots.push(support::root(&base.path().join(n.to_string()), &Opaque));
+        }
+    }
+    let refused = store.save(&request, &());
+    assert!(matches!(&refused, Err(Error::NoSpace { needed, .. }) if *needed >= 32 << 20), "{refused:?}");
+    assert_eq!((count(), store.snapshots().unwrap().len()), (0, 0));
+    save(&store, &base.path().join("0"), "alone", &Opaque).unwrap();
+    assert_eq!(count(), 4);
+    // What is linked needs no room, nor does what the store has already.
+    let src = disk.mount().join("src");
+    fs::create_dir(&src).unwrap();
+    put(&src.join("s-linked"), &noise(9, 8 << 20), 0o644, (1_600_000_000, 1));
+    save(&store, &src, "linked", &ByName).unwrap();
+    save(&store, &base.path().join("0"), "again", &Opaque).unwrap();
+    let refused = save(&store, &base.path().join("1"), "no", &Opaque);
+    assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
 }
 
 #[test]

@@ -35,6 +35,41 @@ const IN_MEMORY: u64 = 1 << 20;
 
 const STAGED_INGEST: &str = "ingest";
 
+/// What a save has to write, at most: which bytes the store has already is only known when they are read.
+pub(crate) struct Need {
+    pub(crate) bytes: u64,
+    pub(crate) files: u64,
+    inline_left: u64,
+}
+
+impl Default for Need {
+    fn default() -> Self {
+        Self { bytes: 0, files: 0, inline_left: INLINE_TOTAL }
+    }
+}
+
+impl Need {
+    /// Adds a file; the same choices as in [`Intake::take`].
+    pub(crate) fn add(&mut self, meta: &Meta, treatment: Treatment, ladder: &Ladder) {
+        const BLOCK: u64 = 4096;
+        if meta.size == 0 || ladder.would_link(treatment) {
+            return;
+        }
+        if meta.size <= INLINE_FILE && meta.size <= self.inline_left {
+            self.inline_left -= meta.size;
+            self.bytes += meta.size;
+            return;
+        }
+        if ladder.may_reflink() && meta.size > DIGEST_SMALL {
+            return;
+        }
+        self.files += 1;
+        let full = meta.size.next_multiple_of(BLOCK);
+        let bytes = if meta.is_sparse() { full.min(meta.blocks.saturating_mul(512)) } else { full };
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
 /// Where the bytes of a file went.
 pub(crate) enum Taken {
     /// Into the snapshot; their place there is not known yet.

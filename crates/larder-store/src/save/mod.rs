@@ -4,32 +4,28 @@
 //! not read again. A snapshot is published by one rename after its blobs are durable; until then nothing
 //! of the save can be seen, and a save that fails leaves the store as it was.
 
+mod examine;
 mod ingest;
 
-use crate::blob::{BlobId, Checked, Digest};
+use crate::blob::{BlobId, Digest};
 use crate::error::{Error, Result};
 use crate::events::{Events, Phase};
-use crate::join::Join;
 use crate::link_mode::{Ladder, LinkMode};
-use crate::manifest::{Content, DirEntry, Inode, Link, Manifest, Symlink};
-use crate::policy::Treatment;
+use crate::manifest::{Content, DirEntry, Inode, Manifest, Symlink};
 use crate::provenance::Provenance;
-use crate::restore::plan::is_temporary;
 use crate::restore::{Root, Work, refuse_nested};
 use crate::session::Session;
-use crate::snapshot::{Header, Place, RootSummary, Snapshot};
+use crate::snapshot::{Header, Place, RootSummary};
 use crate::store::{Staging, Store};
+use examine::{Examined, Known};
 use ingest::{Intake, Taken};
 use larder_fs::{Dir, FileNode, Kind, Timestamp, Tree, Volume};
 use rayon::prelude::*;
-use std::collections::{BTreeMap, HashMap};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-/// The longest time between two ticks of the clock that stamps files (CONFIG_HZ=100).
-const TICK: Duration = Duration::from_millis(10);
 /// Linked and reflinked files are digested before a save ends, the smallest first, up to this many
 /// bytes: about 50 ms on two cores. `verify` digests the rest.
 const DIGEST_BUDGET: u64 = 256 << 20;
@@ -135,9 +131,20 @@ impl Store {
         let mut saved = Saved { key: request.key.clone(), ..Saved::default() };
         let mut inline = Vec::new();
         let mut roots = Vec::new();
+        let mut examined = Vec::new();
         for (index, root) in request.roots.iter().enumerate() {
             self.refuse_overlap(&root.path)?;
-            roots.push(self.take_root(index, request, &intake, &mut inline, &mut saved, events)?);
+            let found = self.examine_root(root, request.link_mode, &mut saved, events)?;
+            request.review.examined(index, &root.path, &found.tree);
+            intake.keep_inline(found.known.inline.len() as u64);
+            examined.push(found);
+        }
+        if !request.dry_run {
+            self.need_space_to_save(&examined)?;
+        }
+        for (root, examined) in request.roots.iter().zip(examined) {
+            let intake = (!request.dry_run).then_some(&intake);
+            roots.push(self.take_root(root, examined, intake, &mut inline, &mut saved, events)?);
         }
         saved.files = roots.iter().map(|r| (r.manifest.links.len() + r.manifest.symlinks.len()) as u64).sum();
         saved.bytes = roots.iter().map(|r| r.manifest.logical_bytes()).sum();
@@ -224,60 +231,22 @@ impl Store {
         Ok((header, path))
     }
 
+    /// Takes in what is not known of one root; without an intake, in a dry run, only counts it.
     fn take_root(
         &self,
-        index: usize,
-        request: &SaveRequest<'_>,
-        intake: &Intake<'_>,
+        root: &Root<'_>,
+        examined: Examined,
+        intake: Option<&Intake<'_>>,
         inline: &mut Vec<u8>,
         saved: &mut Saved,
         events: &dyn Events,
     ) -> Result<TakenRoot> {
-        let root = &request.roots[index];
-        let bad = |reason: &str| Error::BadRoot { path: root.path.clone(), reason: reason.into() };
-        let dir = match larder_fs::metadata(&root.path)?.map(|meta| meta.kind) {
-            Some(Kind::Dir) => Dir::open(&root.path)?,
-            Some(Kind::Symlink) => {
-                Dir::open(&root.path).map_err(|_| bad("it is a symbolic link that leads to no directory"))?
-            }
-            Some(_) => return Err(bad("it is not a directory")),
-            None => return Err(bad("it does not exist")),
-        };
-        events.phase(Phase::Examine, 0);
-        let mut tree = larder_fs::walk(&dir).map_err(Error::of_walk)?;
-        // What a restore that died left behind is no part of the directory.
-        tree.files.retain(|file| !is_temporary(&file.name));
-        tree.symlinks.retain(|link| !is_temporary(&link.name));
-        settle_clock(&dir, &tree)?;
-        for special in &tree.specials {
-            let what = match special.kind {
-                Kind::Fifo => "a FIFO",
-                Kind::Socket => "a socket",
-                _ => "a device",
-            };
-            let path = dir.join(tree.relative(special.dir, &special.name));
-            events.warn(&format!("{} is {what} and is skipped", path.display()));
-            saved.skipped.push(path.to_string_lossy().into_owned());
-        }
-        request.review.examined(index, &root.path, &tree);
-        let known = self.known(root, &tree)?;
-        intake.keep_inline(known.inline.len() as u64);
-        let (links, firsts, inodes) = number_inodes(&tree);
-        let ladder = Ladder::new(request.link_mode, Volume::of(&self.root)?, Volume::of(&dir)?);
+        let Examined { dir, tree, known, links, firsts, inodes, treatments, ladder } = examined;
         events.phase(Phase::Ingest, firsts.len() as u64);
         // The files of one directory are one piece of work.
         let chunks: Vec<&[u32]> =
             firsts.chunk_by(|a, b| tree.files[*a as usize].dir == tree.files[*b as usize].dir).collect();
         let upper = self.overlay_upper(&root.path);
-        let treatments = match firsts.iter().all(|index| known.knows(*index)) {
-            true => Vec::new(),
-            false => {
-                let paths = tree.files.iter().map(|f| tree.relative(f.dir, &f.name).into_vec()).collect::<Vec<_>>();
-                let mut treatments = root.policy.treatments(&paths);
-                Treatment::settle(&mut treatments, links.iter().map(|link| link.inode), firsts.len());
-                treatments
-            }
-        };
         let taken: Vec<Vec<Option<Taken>>> = chunks
             .par_iter()
             .map(|chunk| {
@@ -290,10 +259,10 @@ impl Store {
                         taken.push(None);
                         continue;
                     }
-                    if request.dry_run {
+                    let Some(intake) = intake else {
                         taken.push(Some(Taken::Inline(Vec::new())));
                         continue;
-                    }
+                    };
                     if opened.is_none() {
                         opened = Some(dir.open_beneath(relative)?);
                     }
@@ -333,60 +302,6 @@ impl Store {
         saved.count(&ladder);
         let manifest = Manifest { dirs: dirs_of(&tree), inodes: table, links, symlinks: symlinks_of(&tree) };
         Ok(TakenRoot { manifest, inodes })
-    }
-
-    /// What the session proves about the files of `tree`, and the store still has.
-    fn known(&self, root: &Root<'_>, tree: &Tree) -> Result<KnownFiles> {
-        let mut known = KnownFiles::default();
-        let Some(session) = self.session(&root.path) else { return Ok(known) };
-        let Ok(snapshot) = Snapshot::load(&session.snapshot_path(self)) else { return Ok(known) };
-        let Some(manifest) = snapshot.roots.get(session.index as usize) else { return Ok(known) };
-        if manifest.inodes.len() != session.inodes.len() {
-            return Ok(known);
-        }
-        let join = Join::new(manifest, tree);
-        let blobs = self.blobs();
-        let same: Vec<(u32, u32)> = (0..)
-            .zip(&join.file_to_link)
-            .filter_map(|(file, link)| {
-                let inode = manifest.links[(*link)? as usize].inode;
-                let (meta, recorded) = (&tree.files[file as usize].meta, &manifest.inodes[inode as usize]);
-                // Tools that give files fixed times hide their writes in the mtime, not in the ctime. That of a
-                // linked file says nothing: every new name moves it.
-                let written_since = meta.nlink == 1 && meta.ctime > session.created;
-                let same = meta.ino == session.inodes[inode as usize]
-                    && meta.size == recorded.size
-                    && meta.mtime == recorded.mtime
-                    && !written_since;
-                same.then_some((file, inode))
-            })
-            .collect();
-        let contents: Vec<Option<Known>> = same
-            .par_iter()
-            .with_min_len(256)
-            .map(|(_, inode)| {
-                let inode = &manifest.inodes[*inode as usize];
-                if let Content::Inline { offset } = inode.content {
-                    return Ok(Some(Known::Inline(offset)));
-                }
-                // A blob that is gone or damaged is taken in anew: the directory has the right bytes.
-                Ok(match blobs.check(inode)? {
-                    Checked::Sound(meta) => Some(Known::Blob(with_ino(&inode.content, meta.ino))),
-                    Checked::Missing | Checked::Damaged(_) | Checked::Unproven(_) => None,
-                })
-            })
-            .collect::<Result<_>>()?;
-        known.contents.resize_with(tree.files.len(), || None);
-        for ((file, _), content) in same.iter().zip(contents) {
-            known.contents[*file as usize] = content;
-        }
-        if snapshot.inline_len() > 0 && known.contents.iter().any(|known| matches!(known, Some(Known::Inline(_)))) {
-            match snapshot.inline() {
-                Ok(inline) => known.inline = inline,
-                Err(_) => known.contents.iter_mut().for_each(|known| *known = known.take().filter(Known::is_blob)),
-            }
-        }
-        Ok(known)
     }
 
     /// The directory that holds the changes of an overlay mounted at `root` by larder.
@@ -440,39 +355,6 @@ impl Saved {
     }
 }
 
-/// Contents that need not be read again, by file of the tree; empty where nothing is known.
-#[derive(Default)]
-struct KnownFiles {
-    contents: Vec<Option<Known>>,
-    inline: Vec<u8>,
-}
-
-impl KnownFiles {
-    fn knows(&self, file: u32) -> bool {
-        self.contents.get(file as usize).is_some_and(Option::is_some)
-    }
-}
-
-enum Known {
-    Blob(Content),
-    Inline(u64),
-}
-
-impl Known {
-    fn is_blob(&self) -> bool {
-        matches!(self, Self::Blob(_))
-    }
-}
-
-fn with_ino(content: &Content, number: u64) -> Content {
-    let mut content = content.clone();
-    match &mut content {
-        Content::Digest { ino, .. } | Content::Ingest { ino, .. } => *ino = number,
-        Content::Inline { .. } => {}
-    }
-    content
-}
-
 fn append(inline: &mut Vec<u8>, bytes: &[u8]) -> Content {
     let offset = inline.len() as u64;
     inline.extend_from_slice(bytes);
@@ -485,46 +367,6 @@ fn in_upper(upper: &Dir, relative: &std::ffi::OsStr, file: &FileNode) -> Option<
     let meta = dir.stat_optional(&file.name).ok()??;
     let same = meta.kind == Kind::File && meta.size == file.meta.size && meta.mtime == file.meta.mtime;
     same.then(|| (dir, FileNode { dir: file.dir, name: file.name.clone(), meta }))
-}
-
-/// A file that was written within the current tick of the clock could be written again without its time
-/// showing it: wait until the tick is over, and make sure that nothing did.
-fn settle_clock(dir: &Dir, tree: &Tree) -> Result<()> {
-    let tick = u64::try_from(TICK.as_nanos()).expect("a tick is short");
-    let now = Timestamp::now().as_nanos();
-    let fresh = |file: &&FileNode| now.abs_diff(file.meta.mtime.as_nanos()) < tick;
-    let fresh: Vec<&FileNode> = tree.files.iter().filter(fresh).collect();
-    if fresh.is_empty() {
-        return Ok(());
-    }
-    std::thread::sleep(2 * TICK);
-    for file in fresh {
-        let at = dir.open_beneath(&tree.dirs[file.dir as usize].relative)?;
-        let now = at.stat(&file.name)?;
-        if (now.ino, now.size, now.mtime) != (file.meta.ino, file.meta.size, file.meta.mtime) {
-            return Err(Error::Unsteady { path: at.join(&file.name) });
-        }
-    }
-    Ok(())
-}
-
-/// Numbers the distinct files: the names, the first name of each, and their inode numbers.
-fn number_inodes(tree: &Tree) -> (Vec<Link>, Vec<u32>, Vec<u64>) {
-    let mut seen: HashMap<(u64, u64), u32> = HashMap::new();
-    let (mut links, mut firsts, mut numbers) = (Vec::with_capacity(tree.files.len()), Vec::new(), Vec::new());
-    for (index, file) in (0..).zip(&tree.files) {
-        let next = u32::try_from(firsts.len()).expect("there are no more inodes than files");
-        let inode = match file.meta.nlink {
-            1 => next,
-            _ => *seen.entry((file.meta.dev, file.meta.ino)).or_insert(next),
-        };
-        if inode == next {
-            firsts.push(index);
-            numbers.push(file.meta.ino);
-        }
-        links.push(Link { dir: file.dir, name: file.name.as_bytes().to_vec(), inode });
-    }
-    (links, firsts, numbers)
 }
 
 fn dirs_of(tree: &Tree) -> Vec<DirEntry> {
