@@ -130,6 +130,31 @@ fn a_restore_to_a_full_disk_leaves_the_destination_alone() {
 }
 
 #[test]
+fn two_roots_that_only_fit_alone_are_refused_together() {
+    let Some(disk) = Disk::new("a restore of two roots without room", "ext4", 16) else { return };
+    let base = fast();
+    let store = open(&base.path().join("store"));
+    let request = |at: &Path| {
+        let mut request = support::restore_request(&at.join("0"), "k", &Opaque, larder_store::LinkMode::Auto);
+        request.roots.push(support::root(&at.join("1"), &Opaque));
+        request.place.roots = larder_store::PlaceRoots::KeyOnly(2);
+        request
+    };
+    for n in 0..2 {
+        megabytes(&base.path().join(n.to_string()), n);
+        let large = base.path().join(n.to_string()).join("large");
+        put(&large, &noise(n + 50, 5 << 20), 0o644, (1_600_000_000, 1));
+    }
+    let from = request(base.path());
+    let mut saved = support::save_request(&base.path().join("0"), "k", &Opaque, larder_store::LinkMode::Auto);
+    (saved.roots, saved.place) = (from.roots, from.place);
+    store.save(&saved, &()).unwrap();
+    let refused = store.restore(&request(disk.mount().as_path()), &());
+    assert!(matches!(&refused, Err(Error::NoSpace { needed, .. }) if *needed >= 16 << 20), "{refused:?}");
+    assert!(!disk.mount().join("0").exists() && !disk.mount().join("1").exists());
+}
+
+#[test]
 fn a_read_only_store_restores_and_lists_and_says_that_it_is() {
     let Some(disk) = Disk::new("a store on a read-only mount", "ext4", 16) else { return };
     let base = fast();

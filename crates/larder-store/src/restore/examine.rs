@@ -86,9 +86,11 @@ impl Store {
             },
         };
         if !request.dry_run {
+            // Roots may share a file system: each alone would fit.
+            let mut needs = HashMap::new();
             let roots = snapshot.roots.iter().zip(&plans).zip(&request.roots);
             for ((manifest, planned), root) in roots {
-                self.need_space(manifest, planned, root, request.link_mode)?;
+                self.need_space(manifest, planned, root, request.link_mode, &mut needs)?;
             }
         }
         Ok(Some(Ready { plans, inline }))
@@ -136,11 +138,21 @@ impl Store {
     }
 
     /// Refuses what cannot fit, before anything is changed. What is linked, or may share extents, needs nothing.
-    fn need_space(&self, manifest: &Manifest, planned: &Planned, root: &Root<'_>, mode: LinkMode) -> Result<()> {
+    /// `needs` holds bytes and files by device, of the roots before and then of this one too.
+    fn need_space(
+        &self,
+        manifest: &Manifest,
+        planned: &Planned,
+        root: &Root<'_>,
+        mode: LinkMode,
+        needs: &mut HashMap<u64, (u64, u64)>,
+    ) -> Result<()> {
         const BLOCK: u64 = 4096;
         let beside = nearest_existing(&root.path)?;
-        let ladder = Ladder::new(mode, Volume::of(&self.root)?, Volume::of(&beside)?);
-        let (mut needed, mut files) = (0_u64, planned.plan.new_dirs.len() as u64);
+        let volume = Volume::of(&beside)?;
+        let ladder = Ladder::new(mode, Volume::of(&self.root)?, volume);
+        let (needed, files) = needs.entry(volume.dev).or_default();
+        *files += planned.plan.new_dirs.len() as u64;
         for link in planned.plan.wanted() {
             let inode = &manifest.inodes[manifest.links[link as usize].inode as usize];
             let linked = ladder.would_link(planned.plan.treatments[link as usize]);
@@ -149,14 +161,15 @@ impl Store {
             {
                 continue;
             }
-            files += 1;
+            *files += 1;
             // A sparse blob takes less than its length.
             let blocks =
                 planned.checked.get(&manifest.links[link as usize].inode).map(|meta| meta.blocks.saturating_mul(512));
             let bytes = blocks.unwrap_or(u64::MAX).min(inode.size.next_multiple_of(BLOCK));
-            needed = needed.saturating_add(bytes);
+            *needed = needed.saturating_add(bytes);
         }
         let space = Volume::space(&beside)?;
+        let (needed, files) = (*needed, *files);
         if needed <= space.available && files <= space.inodes_available {
             return Ok(());
         }
