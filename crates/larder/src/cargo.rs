@@ -110,6 +110,8 @@ pub(crate) struct TargetPolicy {
     root: PathBuf,
     dir: PathBuf,
     command: Vec<OsString>,
+    /// The compiler of what is to be restored, where that is known.
+    pub(crate) learned: Option<Rustc>,
 }
 
 impl TargetPolicy {
@@ -117,22 +119,28 @@ impl TargetPolicy {
     pub(crate) fn of(project: &Project) -> Self {
         let dir = project.workspace.root.clone();
         let root = project.workspace.target_dir.clone();
-        Self { linker: OnceLock::from(project.linker.replaces()), root, dir, command: Vec::new() }
+        Self { linker: OnceLock::from(project.linker.replaces()), root, dir, command: Vec::new(), learned: None }
     }
 
     /// For any directory; `command` is what will be run there.
     pub(crate) fn guess(root: &Path, command: &[OsString]) -> Self {
         let dir = root.parent().unwrap_or(root).to_path_buf();
-        Self { linker: OnceLock::new(), root: root.to_path_buf(), dir, command: command.to_vec() }
+        Self { linker: OnceLock::new(), root: root.to_path_buf(), dir, command: command.to_vec(), learned: None }
+    }
+
+    /// The compiler that cargo noted in the directory.
+    pub(crate) fn noted(&self) -> Option<Rustc> {
+        host::read(&self.root.join(".rustc_info.json")).and_then(|info| Rustc::of_target(&info))
     }
 
     fn linker_replaces(&self) -> bool {
         *self.linker.get_or_init(|| {
             let dir = existing(&self.dir);
             let config = Config::load(dir, &self.command, &host::env, &host::read);
-            // Asking the compiler takes longer than many a restore: what cargo noted is as good.
-            let noted = host::read(&self.root.join(".rustc_info.json")).and_then(|info| Rustc::of_target(&info));
-            match noted.map_or_else(|| rustc(dir), Ok) {
+            // Which linker is the default depends on the compiler. Asking that takes longer than many a restore: what
+            // cargo noted is as good.
+            let known = self.noted().or_else(|| self.learned.clone());
+            match known.map_or_else(|| rustc(dir), Ok) {
                 Ok(rustc) => {
                     let linker = linker(dir, &self.command, &config, &rustc);
                     if !linker.replaces() {

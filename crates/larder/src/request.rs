@@ -5,7 +5,8 @@ use crate::cli::{Global, How, Mode, SaveWhen, Which};
 use crate::host;
 use crate::settings::{self, BadSetting, Layer, Settings, Source};
 use anyhow::Result;
-use larder_store::{Place, PlaceRoots, Root};
+use larder_cargo::linker::Rustc;
+use larder_store::{Found, Place, PlaceRoots, Root, Snapshot, Store};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -85,7 +86,7 @@ pub(crate) struct Request {
     pub(crate) place: Place,
     pub(crate) key: String,
     pub(crate) fallback: Vec<String>,
-    pub(crate) parts: Vec<(String, String)>,
+    parts: Vec<(String, String)>,
     /// The cargo project whose directories these are; `None` for any others.
     pub(crate) project: Option<Project>,
     roots: Vec<(PathBuf, TargetPolicy)>,
@@ -124,12 +125,49 @@ impl Request {
         self.roots.iter().map(|(path, _)| path.clone()).collect()
     }
 
+    /// The key's parts, and with directories that may be any the compiler that cargo noted in them.
+    pub(crate) fn parts(&self) -> Vec<(String, String)> {
+        let mut noted = Vec::new();
+        if self.project.is_none() {
+            noted.extend(self.roots.iter().filter_map(|(_, policy)| policy.noted()).map(|rustc| rustc.text));
+            noted.dedup();
+        }
+        let mut parts = self.parts.clone();
+        // Of two compilers neither speaks for both.
+        if let [text] = noted.as_slice() {
+            parts.push((COMPILER.into(), text.clone()));
+        }
+        parts
+    }
+
+    /// Learns the compiler from the snapshots that will be restored, so that it need not be asked. With fallback
+    /// keys nobody knows which those will be.
+    pub(crate) fn learn(&mut self, store: &Store) {
+        if self.project.is_some() || !self.fallback.is_empty() {
+            return;
+        }
+        // What cannot be read now is told of by the restore.
+        let Ok(found) = store.find_exact(&self.place, &self.key) else { return };
+        let noted = |found: &Found| {
+            let parts = Snapshot::load_header(&found.path).ok()?.parts;
+            parts.into_iter().find(|(name, _)| name == COMPILER).map(|(_, text)| text)
+        };
+        let mut all = found.iter().map(noted);
+        let Some(Some(text)) = all.next() else { return };
+        if all.all(|other| other.as_ref() == Some(&text)) {
+            let learned = Rustc::parse(&text);
+            self.roots.iter_mut().for_each(|(_, policy)| policy.learned = learned.clone());
+        }
+    }
+
     /// The directories with what is known of their files, as the store wants them.
     pub(crate) fn roots(&self) -> Vec<Root<'_>> {
         self.roots.iter().map(|(path, policy)| Root { path: path.clone(), policy }).collect()
     }
 }
 
+/// The name of the key part that holds the compiler, as `larder-cargo` has it.
+const COMPILER: &str = "rustc";
 /// Longer keys are a mistake, and would make headers that nobody can read.
 const MAX_KEY: usize = 64 * 1024;
 

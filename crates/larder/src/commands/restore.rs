@@ -28,8 +28,8 @@ pub(super) fn run(global: &Global, args: &RestoreArgs) -> Result<u8> {
         let nothing = Transfer::nothing(Outcome::Miss, args.which.key.as_deref().unwrap_or_default());
         return tell(global, &talk, nothing, args.dry_run, start);
     }
-    let request = Request::resolve(&args.which, &args.how, &settings, &dir, &[])?;
-    let opened = faults::open(&settings.store.value, &talk);
+    let mut request = Request::resolve(&args.which, &args.how, &settings, &dir, &[])?;
+    let opened = faults::open(&settings.store.value, &talk).inspect(|store| request.learn(store));
     let transfer = match opened.and_then(|store| restore(&store, &request, &settings, args.dry_run, &talk)) {
         Ok(transfer) => transfer,
         Err(error) if faults::leaves_alone(&error) => {

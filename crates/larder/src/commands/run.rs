@@ -39,7 +39,11 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
         talk.warn(&format!("no overlay: {:#}", anyhow::Error::from(error)));
     }
     let opened = Request::resolve(&args.which, &args.how, &settings, &dir, &args.command)
-        .and_then(|request| Ok((faults::open(&settings.store.value, &talk)?, request)));
+        .and_then(|request| Ok((faults::open(&settings.store.value, &talk)?, request)))
+        .map(|(store, mut request)| {
+            request.learn(&store);
+            (store, request)
+        });
     let cache = match opened {
         Ok(opened) => Some(opened),
         Err(error) if is_usage(&error) => return Err(error),

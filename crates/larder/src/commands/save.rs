@@ -45,7 +45,7 @@ pub(super) fn save(
         &SaveRequest {
             place: request.place.clone(),
             key: request.key.clone(),
-            parts: request.parts.clone(),
+            parts: request.parts(),
             roots: request.roots(),
             review: review.as_ref().map_or(&(), |review| review as &dyn Review),
             link_mode,

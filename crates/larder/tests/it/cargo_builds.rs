@@ -1,11 +1,12 @@
 //! Real cargo on small crates: what comes back is what cargo left, and cargo believes it.
 
 use crate::support::project::{Project, compiled, find, stale};
-use crate::support::tree::{assert_is, inode, list};
-use crate::support::{Sandbox, modes, said, wait_for};
+use crate::support::tree::{assert_is, inode, list, plant_target};
+use crate::support::{Sandbox, args, modes, said, tool, wait_for};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -309,4 +310,35 @@ fn what_is_wrong_with_a_project_is_for_cargo_to_say() {
     let ran = said(&mut project.run(&sandbox, &[], &["cargo", "build"])).ends(101);
     assert!(ran.err.contains("Cargo.toml"), "{ran}");
     assert!(sandbox.json(["ls"])["snapshots"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn the_compiler_is_asked_only_where_no_snapshot_names_it() {
+    let sandbox = Sandbox::new();
+    let tree = sandbox.path("app/target");
+    plant_target(&tree);
+    let (bin, asked) = (sandbox.path("bin"), sandbox.path("asked"));
+    fs::create_dir(&bin).unwrap();
+    let script = format!("#!/bin/sh\n: > {}\nPATH=${{PATH#*:}}; exec rustc \"$@\"\n", asked.display());
+    fs::write(bin.join("rustc"), script).unwrap();
+    fs::set_permissions(bin.join("rustc"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let transfer = |verb: &str, place: &Path, key: &str, more: &[&str]| {
+        let words = args([verb, "--format", "json", "--key-only", "--key", key, "--path"]).with(place).and(more);
+        let object = said(sandbox.larder(words).env("PATH", &path)).ok().json();
+        (object["outcome"].as_str().unwrap().to_owned(), asked.exists() && fs::remove_file(&asked).is_ok())
+    };
+    // Cargo's note is not readable: the compiler itself must tell which linker is its default.
+    assert_eq!(transfer("save", &tree, "no note", &[]), ("saved".to_owned(), true));
+    let place = |name: &str| sandbox.path(name).join("target");
+    assert_eq!(transfer("restore", &place("a"), "no note", &[]), ("hit".to_owned(), true));
+    let version = tool("rustc", &[&"-vV"]);
+    let note = serde_json::json!({ "outputs": { "1": { "success": true, "stdout": version } } });
+    fs::write(tree.join(".rustc_info.json"), note.to_string()).unwrap();
+    let before = list(&tree);
+    assert_eq!(transfer("save", &tree, "note", &[]), ("saved".to_owned(), false));
+    assert_eq!(transfer("restore", &place("b"), "note", &[]), ("hit".to_owned(), false));
+    assert_is(&before, &place("b"));
+    // Another snapshot may be another compiler's.
+    assert_eq!(transfer("restore", &place("c"), "no", &["--fallback-key", "no"]), ("partial".to_owned(), true));
 }
