@@ -64,11 +64,13 @@ fn jobs_at_once_wait_for_each_other_and_jobs_in_turn_do_not() {
     let (dir, runner) = runner();
     let met = |own: &str, other: &str, tries: u32| {
         let at = dir.path().display();
-        let wait = format!("test -e {at}/{other} && exit 0; sleep 0.05");
-        sh(&format!("touch {at}/{own}; for i in $(seq {tries}); do {wait}; done; exit 1"))
+        sh(&format!(
+            ": > {at}/{own}; i=0; while [ $i -lt {tries} ]; do test -e {at}/{other} && exit 0; i=$((i+1)); done; exit 1"
+        ))
     };
-    runner.time(&[met("a", "b", 400), met("b", "a", 400)], Order::AtOnce).unwrap();
-    runner.time(&[met("c", "d", 2), met("d", "c", 2)], Order::InTurn).unwrap_err();
+    // Who waits for somebody looks for long; who waits for nobody, long enough to meet whoever was started too.
+    runner.time(&[met("a", "b", 100_000_000), met("b", "a", 100_000_000)], Order::AtOnce).unwrap();
+    runner.time(&[met("c", "d", 10_000), met("d", "c", 10_000)], Order::InTurn).unwrap_err();
 }
 
 #[test]
@@ -78,7 +80,7 @@ fn children_end_when_this_process_is_told_to() {
         let shared = Arc::clone(&runner.shared);
         move || {
             while shared.running().is_empty() {
-                std::thread::sleep(ms(1));
+                std::thread::yield_now();
             }
             shared.told_to_end.store(true, Ordering::SeqCst);
             shared.end_children();
