@@ -1,6 +1,8 @@
 //! The command line as typed: words become fields, nothing is decided here.
 
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use larder_store::LinkMode;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -71,25 +73,37 @@ pub(crate) enum SaveWhen {
     Never,
 }
 
-/// How files leave and enter the store.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Mode {
-    /// The best that works, file by file
-    #[default]
-    Auto,
-    /// Rename a tree that was prepared ahead of time
-    Spare,
-    /// Snapshot a Btrfs subvolume
-    Subvolume,
-    /// Share extents (Btrfs, XFS)
-    Reflink,
-    /// Hard-link what nothing rewrites, copy the rest
-    Hardlink,
-    /// Mount an overlay; as an ordinary user only in `run`
-    Overlay,
-    /// Copy everything
-    Copy,
+/// How files leave and enter the store: the store's modes, as words of a command line.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Mode(pub(crate) LinkMode);
+
+impl ValueEnum for Mode {
+    fn value_variants<'a>() -> &'a [Self] {
+        static ALL: [Mode; LinkMode::ALL.len()] = {
+            let mut all = [Mode(LinkMode::Auto); LinkMode::ALL.len()];
+            let mut at = 0;
+            while at < all.len() {
+                all[at] = Mode(LinkMode::ALL[at]);
+                at += 1;
+            }
+            all
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self.0 {
+            LinkMode::Auto => "The best that works, file by file",
+            LinkMode::Spare => "Rename a tree that was prepared ahead of time",
+            LinkMode::Subvolume => "Snapshot a Btrfs subvolume",
+            LinkMode::Reflink => "Share extents (Btrfs, XFS)",
+            LinkMode::Hardlink => "Hard-link what nothing rewrites, copy the rest",
+            LinkMode::Overlay => "Mount an overlay; as an ordinary user only in `run`",
+            LinkMode::Copy => "Copy everything",
+        };
+        Some(PossibleValue::new(self.0.name()).help(help))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -218,21 +232,6 @@ pub(crate) struct ConfigArgs {
     /// The workspace whose larder.toml applies [default: the current directory]
     #[arg(long, value_name = "DIR")]
     pub(crate) workspace: Option<PathBuf>,
-}
-
-impl Mode {
-    pub(crate) fn store_mode(self) -> larder_store::LinkMode {
-        use larder_store::LinkMode;
-        match self {
-            Self::Auto => LinkMode::Auto,
-            Self::Spare => LinkMode::Spare,
-            Self::Subvolume => LinkMode::Subvolume,
-            Self::Reflink => LinkMode::Reflink,
-            Self::Hardlink => LinkMode::Hardlink,
-            Self::Overlay => LinkMode::Overlay,
-            Self::Copy => LinkMode::Copy,
-        }
-    }
 }
 
 #[cfg(test)]

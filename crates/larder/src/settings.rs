@@ -110,12 +110,11 @@ impl Settings {
 
     /// Name, value and source of each, for people.
     pub(crate) fn rows(&self) -> Vec<(&'static str, String, &Source)> {
-        let mode = self.link_mode.value.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
         let save = self.save.value.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
         let inputs: Vec<String> = self.inputs.value.iter().map(|path| path.display().to_string()).collect();
         vec![
             ("store", self.store.value.display().to_string(), &self.store.source),
-            ("link-mode", mode, &self.link_mode.source),
+            ("link-mode", self.link_mode.value.0.name().to_owned(), &self.link_mode.source),
             ("exact", self.exact.value.to_string(), &self.exact.source),
             ("save", save, &self.save.source),
             ("spare", self.spare.value.to_string(), &self.spare.source),
@@ -236,7 +235,7 @@ mod tests {
         layers.extend(file_layers(Path::new("/repo/sub"), &env, &files).unwrap());
         let settings = Settings::resolve(&layers, default_store(&env));
         assert_eq!(settings.store.value, Path::new("/repo/cache"));
-        assert_eq!(settings.link_mode.value, Mode::Copy);
+        assert_eq!(settings.link_mode.value, Mode(larder_store::LinkMode::Copy));
         assert_eq!(settings.link_mode.source, Source::Environment("LARDER_LINK_MODE".into()));
         assert_eq!(settings.save.value, SaveWhen::Never);
         assert_eq!(settings.save.source, Source::File("/etc/larder.toml".into()));

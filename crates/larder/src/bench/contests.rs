@@ -2,11 +2,12 @@
 
 use super::larder::{Larder, Restored};
 use super::measure::{Finished, Job, Order, Runner};
-use super::plan::{EIGHT, Mode, Row, Who};
+use super::plan::{EIGHT, Row, Who};
 use super::rivals;
 use super::workload::Workload;
 use anyhow::Context;
 use larder_fs::{mount, scratch};
+use larder_store::LinkMode;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -81,16 +82,16 @@ impl Arena<'_> {
         run.with_context(|| format!("{}, {label}", row.title(self.cold)))
     }
 
-    fn restore_empty(&mut self, mode: Mode, round: u32, label: &str) -> anyhow::Result<Run> {
+    fn restore_empty(&mut self, mode: LinkMode, round: u32, label: &str) -> anyhow::Result<Run> {
         let mut preparation = None;
-        let key = if mode == Mode::Spare { SPARE_KEY } else { KEY };
+        let key = if mode == LinkMode::Spare { SPARE_KEY } else { KEY };
         match mode {
-            Mode::Spare => {
+            LinkMode::Spare => {
                 let save = self.larder.save(&self.store, &self.workload.origin, key, true);
                 preparation = Some(self.runner.run(&save)?.wall);
             }
             // The first restore makes the tree that all later ones mount or snapshot.
-            Mode::Overlay | Mode::Subvolume if round == 0 => {
+            LinkMode::Overlay | LinkMode::Subvolume if round == 0 => {
                 let to = self.workload.fresh();
                 let first = self.runner.run(&self.larder.restore(&self.store, &to, key, mode))?;
                 let restored = self.inspect(&first, &to, Who::Larder(mode), label)?;
@@ -144,7 +145,7 @@ impl Arena<'_> {
         let origin = &self.workload.origin;
         let (store, larder) = (self.store.clone(), self.larder);
         let (tree, job) = if let Who::Larder(_) = who {
-            let tree = self.shared(Shared::LarderOver, |to| larder.restore(&store, to, KEY, Mode::Auto))?;
+            let tree = self.shared(Shared::LarderOver, |to| larder.restore(&store, to, KEY, LinkMode::Auto))?;
             let job = larder.restore_over(&store, &tree, KEY);
             (tree, job)
         } else {
@@ -169,7 +170,7 @@ impl Arena<'_> {
         let places: Vec<PathBuf> = (0..EIGHT).map(|_| self.workload.fresh()).collect();
         let job = |to: &PathBuf| match who {
             Who::Rsync => rivals::rsync(&self.workload.origin, to),
-            _ => self.larder.restore(&self.store, to, KEY, Mode::Auto),
+            _ => self.larder.restore(&self.store, to, KEY, LinkMode::Auto),
         };
         let jobs: Vec<Job> = places.iter().map(job).collect();
         let order = if who == Who::LarderInTurn { Order::InTurn } else { Order::AtOnce };
@@ -191,7 +192,7 @@ impl Arena<'_> {
         let mut saved = None;
         let (work, job) = match who {
             Who::Larder(_) | Who::LarderInTurn => {
-                let work = self.shared(Shared::LarderWork, |to| larder.restore(&store, to, KEY, Mode::Auto))?;
+                let work = self.shared(Shared::LarderWork, |to| larder.restore(&store, to, KEY, LinkMode::Auto))?;
                 let job = larder.save(&store, &work, &key, false);
                 (work, job)
             }
@@ -246,9 +247,9 @@ impl Arena<'_> {
     /// Restores what larder has just saved, and compares it with what was saved.
     fn prove(&self, store: &Path, key: &str, work: &Path, label: &str) -> anyhow::Result<()> {
         let to = self.workload.fresh();
-        let restored = self.runner.run(&self.larder.restore(store, &to, key, Mode::Auto))?;
+        let restored = self.runner.run(&self.larder.restore(store, &to, key, LinkMode::Auto))?;
         Restored::read(restored.stdout())?;
-        self.workload.check_against(work, &to, Who::Larder(Mode::Auto), label)
+        self.workload.check_against(work, &to, Who::Larder(LinkMode::Auto), label)
     }
 
     /// The place of something shared, made by `job` when it is first asked for.

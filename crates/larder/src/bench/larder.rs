@@ -1,8 +1,8 @@
 //! larder itself as a contestant: its command lines, and what it answers.
 
 use super::measure::{Job, Stage};
-use super::plan::Mode;
 use anyhow::{Context, bail};
+use larder_store::LinkMode;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,8 +37,8 @@ impl Larder {
     }
 
     /// Restores `key` to a place where nothing is.
-    pub(super) fn restore(&self, store: &Path, path: &Path, key: &str, mode: Mode) -> Job {
-        let stage = self.command(store).args(["restore", "--key-only", "--link-mode", mode.word()]);
+    pub(super) fn restore(&self, store: &Path, path: &Path, key: &str, mode: LinkMode) -> Job {
+        let stage = self.command(store).args(["restore", "--key-only", "--link-mode", mode.name()]);
         Job::of(stage.args(["--key", key, "--path"]).arg(path))
     }
 
@@ -64,8 +64,8 @@ impl Restored {
     }
 
     /// Whether `mode` was used for anything at all, as it was asked for.
-    pub(super) fn used(&self, mode: Mode) -> bool {
-        mode == Mode::Auto || self.link_modes.get(mode.word()).is_some_and(|n| *n > 0)
+    pub(super) fn used(&self, mode: LinkMode) -> bool {
+        mode == LinkMode::Auto || self.link_modes.get(mode.name()).is_some_and(|n| *n > 0)
     }
 
     /// The modes that were used and for how many files.
@@ -82,8 +82,8 @@ mod tests {
     fn a_fallback_is_not_the_mode_asked_for() {
         let json = r#"{"schema_version":1,"outcome":"hit","files":3,"link_modes":{"hardlink":2,"copy":1,"overlay":0}}"#;
         let restored = Restored::read(json.as_bytes()).unwrap();
-        assert!(restored.used(Mode::Hardlink) && restored.used(Mode::Copy) && restored.used(Mode::Auto));
-        assert!(!restored.used(Mode::Overlay) && !restored.used(Mode::Spare));
+        assert!(restored.used(LinkMode::Hardlink) && restored.used(LinkMode::Copy) && restored.used(LinkMode::Auto));
+        assert!(!restored.used(LinkMode::Overlay) && !restored.used(LinkMode::Spare));
         assert_eq!(restored.modes().len(), 2);
     }
 

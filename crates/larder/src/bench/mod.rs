@@ -19,8 +19,9 @@ use contests::{Arena, KEY, Run, Sample, Shared};
 use larder::{Larder, Restored};
 use larder_fs::Space;
 use larder_fs::scratch::{self, Item, Kind, Scratch};
+use larder_store::LinkMode;
 use measure::{Runner, Stats, turn};
-use plan::{Cost, Entry, Mode, Row, Sizes, Who};
+use plan::{Cost, Entry, Row, Sizes, Who};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -175,9 +176,9 @@ fn rehearse(arena: &mut Arena<'_>, sizes: &mut Sizes) -> anyhow::Result<()> {
     arena.runner.run(&arena.larder.save(&arena.store, &arena.workload.origin, KEY, false))?;
     let saved = look()?;
     let to = arena.workload.fresh();
-    let restored = arena.runner.run(&arena.larder.restore(&arena.store, &to, KEY, Mode::Auto))?;
+    let restored = arena.runner.run(&arena.larder.restore(&arena.store, &to, KEY, LinkMode::Auto))?;
     Restored::read(restored.stdout())?;
-    arena.workload.check(&to, Who::Larder(Mode::Auto), "larder")?;
+    arena.workload.check(&to, Who::Larder(LinkMode::Auto), "larder")?;
     let restored = look()?;
     // Others write to the disk too, and inodes do not tell of clones: the smaller of two estimates.
     sizes.stored = sizes.full.min(taken(before, saved));
@@ -246,7 +247,7 @@ impl Performance {
         let stats = Stats::of(&walls).context("a contestant never ran")?;
         let preparation = Stats::of(&prepared).map(|stats| Preparation {
             // A spare is used up by the restore it serves.
-            every_run: who == Who::Larder(Mode::Spare),
+            every_run: who == Who::Larder(LinkMode::Spare),
             stats: stats.into(),
         });
         Ok(Outcome::Measured(Measured {

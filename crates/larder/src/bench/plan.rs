@@ -6,6 +6,7 @@
 
 use bytesize::ByteSize;
 use larder_fs::Space;
+use larder_store::LinkMode;
 use serde::Serialize;
 use std::fmt;
 use std::ops::{Add, AddAssign, Mul};
@@ -63,42 +64,16 @@ impl Row {
     /// Who takes part.
     pub(super) fn contestants(self) -> Vec<Who> {
         use Who::{Cp, CpLinks, Larder, LarderInTurn, Rsync, Tar};
-        let auto = Larder(Mode::Auto);
+        let auto = Larder(LinkMode::Auto);
         match self {
-            Self::RestoreEmpty => Mode::ALL.map(Larder).into_iter().chain([Rsync, Cp, CpLinks, Tar]).collect(),
+            Self::RestoreEmpty => {
+                // What larder chooses by itself comes after what it chooses from.
+                let by_name = LinkMode::ALL.into_iter().filter(|mode| *mode != LinkMode::Auto).map(Larder);
+                by_name.chain([auto, Rsync, Cp, CpLinks, Tar]).collect()
+            }
             Self::RestoreEight => vec![auto, LarderInTurn, Rsync],
             Self::RestoreIdentical | Self::RestoreChanged | Self::SaveNothing => vec![auto, Rsync],
             Self::SaveChanged | Self::SaveAll => vec![auto, Rsync, Tar],
-        }
-    }
-}
-
-/// A link mode to ask larder for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Mode {
-    Spare,
-    Subvolume,
-    Reflink,
-    Hardlink,
-    Overlay,
-    Copy,
-    Auto,
-}
-
-impl Mode {
-    const ALL: [Self; 7] =
-        [Self::Spare, Self::Subvolume, Self::Reflink, Self::Hardlink, Self::Overlay, Self::Copy, Self::Auto];
-
-    /// The word on larder's command line and in its output.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Spare => "spare",
-            Self::Subvolume => "subvolume",
-            Self::Reflink => "reflink",
-            Self::Hardlink => "hardlink",
-            Self::Overlay => "overlay",
-            Self::Copy => "copy",
-            Self::Auto => "auto",
         }
     }
 }
@@ -107,7 +82,7 @@ impl Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Who {
     /// larder with a link mode.
-    Larder(Mode),
+    Larder(LinkMode),
     /// larder as it chooses, one process after another where the others run at once.
     LarderInTurn,
     Rsync,
@@ -121,7 +96,7 @@ impl Who {
     pub(super) fn label(self, row: Row) -> String {
         let at_once = if row == Row::RestoreEight { ", at once" } else { "" };
         match self {
-            Self::Larder(mode) => format!("larder {}{at_once}", mode.word()),
+            Self::Larder(mode) => format!("larder {}{at_once}", mode.name()),
             Self::LarderInTurn => "larder auto, one after another".to_owned(),
             Self::Rsync => format!("rsync -a --delete{at_once}"),
             Self::Cp => "cp -a".to_owned(),
@@ -206,7 +181,7 @@ impl Sizes {
     /// What one run costs.
     fn run(&self, row: Row, who: Who) -> Cost {
         match (row, who) {
-            (Row::RestoreEmpty, Who::Larder(Mode::Copy) | Who::Rsync | Who::Cp | Who::Tar) => self.full,
+            (Row::RestoreEmpty, Who::Larder(LinkMode::Copy) | Who::Rsync | Who::Cp | Who::Tar) => self.full,
             (Row::RestoreEmpty, Who::CpLinks) => self.directories,
             (Row::RestoreEmpty, _) => self.materialised,
             (Row::RestoreIdentical | Row::RestoreChanged | Row::SaveNothing, _) => Cost::default(),

@@ -69,7 +69,7 @@ pub(super) fn restore(
             fallback: request.fallback.clone(),
             nearest,
             roots: request.roots(),
-            link_mode: settings.link_mode.value.store_mode(),
+            link_mode: settings.link_mode.value.0,
             exact: settings.exact.value,
             keep_newer: request.project.is_some(),
             refuse_future: request.project.is_some(),

@@ -2,13 +2,13 @@
 
 use super::{is_json, millis, restore, save};
 use crate::child;
-use crate::cli::{Global, Mode, RunArgs, SaveWhen};
+use crate::cli::{Global, RunArgs, SaveWhen};
 use crate::faults::{self, is_half_restored, is_usage};
 use crate::report::{self, Result as Outcome, Run, Transfer};
 use crate::request::{self, Request, Typed};
 use crate::talk::{self, Talk};
 use anyhow::Result;
-use larder_store::{Events, Store};
+use larder_store::{Events, LinkMode, Store};
 use std::time::Instant;
 
 pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
@@ -33,7 +33,7 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     let talk = Talk::new(global);
     let start = Instant::now();
     // Mounts of an overlay live and die with this process; threads would make that impossible later.
-    if settings.link_mode.value == Mode::Overlay
+    if settings.link_mode.value.0 == LinkMode::Overlay
         && let Err(error) = larder_fs::mount::enter_private_namespace()
     {
         talk.warn(&format!("no overlay: {:#}", anyhow::Error::from(error)));

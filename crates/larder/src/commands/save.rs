@@ -39,7 +39,7 @@ pub(super) fn save(
     talk: &Talk,
 ) -> Result<Transfer> {
     let Some(_locks) = lock(request, talk)? else { bail!("cargo kept its lock for too long; nothing is saved") };
-    let link_mode = settings.link_mode.value.store_mode();
+    let link_mode = settings.link_mode.value.0;
     let review = request.project.as_ref().map(|project| sources::Record::new(store, project, settings, talk));
     let saved = store.save(
         &SaveRequest {
