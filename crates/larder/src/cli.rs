@@ -179,7 +179,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) spare: bool,
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
 }
 

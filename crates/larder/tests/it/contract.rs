@@ -31,7 +31,7 @@ fn refused(sandbox: &Sandbox, words: impl IntoIterator<Item = impl AsRef<std::ff
 #[test]
 fn words_that_mean_nothing_are_wrong_usage() {
     let (sandbox, tree) = planted();
-    let bad: [&[&str]; 18] = [
+    let bad: [&[&str]; 20] = [
         &[],
         &["frobnicate"],
         &["ls", "--frobnicate"],
@@ -44,6 +44,8 @@ fn words_that_mean_nothing_are_wrong_usage() {
         &["restore", "--key-only", "--key", "k"],
         &["restore", "--path", "tree", "--key", "k", "--link-mode", "telepathy"],
         &["run", "--save", "sometimes", "--", "true"],
+        &["run", "--dry-run", "--", "true"],
+        &["run", "--exakt", "true"],
         &["ls", "--format", "yaml"],
         &["ls", "--color", "mauve"],
         &["rm"],
