@@ -382,6 +382,18 @@ pub(crate) struct Config {
     pub(crate) settings: Vec<ConfigEntry>,
 }
 
+/// A name as people see it, which must not break its line or command their terminal.
+pub(crate) fn one_line(name: &str) -> String {
+    name.chars().fold(String::new(), |mut shown, c| {
+        if c.is_control() {
+            shown.extend(c.escape_default())
+        } else {
+            shown.push(c)
+        }
+        shown
+    })
+}
+
 /// An object as one line.
 pub(crate) fn json(object: &impl Serialize) -> anyhow::Result<String> {
     Ok(format!("{}\n", serde_json::to_string(object)?))

@@ -36,7 +36,7 @@ pub(super) fn run(global: &Global, args: &LsArgs) -> Result<u8> {
             ByteSize(entry.bytes).display().si().to_string(),
             entry.files,
             entry.key.escape_debug(),
-            entry.paths.join(" "),
+            entry.paths.iter().map(|path| report::one_line(path)).collect::<Vec<_>>().join(" "),
         );
         report::print(&line)?;
     }

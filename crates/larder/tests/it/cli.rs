@@ -94,6 +94,12 @@ fn any_characters_make_a_key() {
         assert_eq!(removed["snapshots"].as_array().unwrap().len(), 1);
     }
     assert!(listed(&sandbox).is_empty());
+    // The same for a path.
+    let strange = sandbox.path("two\nlines\u{1b}[31m");
+    fs::create_dir(&strange).unwrap();
+    sandbox.json(keyed("save", &strange, "k"));
+    let shown = sandbox.said(["ls"]).ok().out;
+    assert!(shown.lines().count() == 1 && shown.ends_with("two\\nlines\\u{1b}[31m\n"), "{shown}");
 }
 
 #[test]
