@@ -41,8 +41,8 @@ pub(crate) struct Typed {
 
 /// The directory that the user works in: `--workspace`, else the current one.
 pub(crate) fn work_dir(workspace: Option<&Path>) -> Result<PathBuf> {
-    let given = workspace.unwrap_or(Path::new("."));
-    let dir = larder_fs::canonicalize(given).map_err(|e| UsageError(format!("--workspace: {}", chain(&e))))?;
+    let (given, what) = workspace.map_or((Path::new("."), "the current directory"), |dir| (dir, "--workspace"));
+    let dir = larder_fs::canonicalize(given).map_err(|e| UsageError(format!("{what}: {}", chain(&e))))?;
     match larder_fs::metadata(&dir)? {
         Some(meta) if meta.kind == larder_fs::Kind::Dir => Ok(dir),
         _ => Err(UsageError(format!("--workspace: {} is not a directory", dir.display())).into()),
@@ -118,6 +118,13 @@ impl Request {
     pub(crate) fn is_outdated(&self) -> bool {
         let changed = |project: &Project| host::read(&project.workspace.lock) != project.lock;
         self.keyed_by_lock && self.project.as_ref().is_some_and(changed)
+    }
+
+    /// Whether something stands where a target directory belongs and is none, such as a link to a disk that is not
+    /// mounted. Nobody named it on the command line: that is for cargo to say.
+    pub(crate) fn has_odd_target(&self) -> bool {
+        let odd = |path: &Path| larder_fs::exists(path) && larder_fs::Dir::open(path).is_err();
+        self.project.is_some() && self.roots.iter().any(|(path, _)| odd(path))
     }
 
     /// The directories.

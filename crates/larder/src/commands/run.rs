@@ -57,7 +57,7 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     let mut restored = match &cache {
         Some((store, request)) => match restore::restore(store, request, &settings, false, &talk) {
             Ok(transfer) => transfer,
-            Err(error) if is_usage(&error) => return Err(error),
+            Err(error) if is_usage(&error) && !request.has_odd_target() => return Err(error),
             Err(error) => {
                 half_restored = is_half_restored(&error);
                 let fate = if half_restored { ", and nothing is saved" } else { "" };

@@ -281,6 +281,25 @@ fn a_target_directory_may_be_a_link_to_another_disk() {
 }
 
 #[test]
+fn what_is_no_target_directory_is_for_cargo_to_say() {
+    let (sandbox, project) = project();
+    let run = || said(&mut project.run(&sandbox, &["--save", "always"], &["sh", "-c", "echo it ran; exit 6"])).ends(6);
+    let odd = || {
+        let ran = run();
+        assert_eq!((ran.out.as_str(), ran.summaries().len()), ("it ran\n", 1), "{ran}");
+        assert!(ran.warnings().iter().all(|warning| warning.contains(project.target.to_str().unwrap())), "{ran}");
+        assert!(!ran.warnings().is_empty() && ran.summaries()[0].ends_with("; nothing saved"), "{ran}");
+    };
+    // A disk that is not mounted.
+    std::os::unix::fs::symlink("../no-such-disk/target", &project.target).unwrap();
+    odd();
+    fs::remove_file(&project.target).unwrap();
+    fs::write(&project.target, "a file").unwrap();
+    odd();
+    assert_eq!(fs::read_to_string(&project.target).unwrap(), "a file");
+}
+
+#[test]
 fn larder_waits_for_a_cargo_that_works_there() {
     let (sandbox, project) = project();
     built(&sandbox, &project, &[], &["cargo", "build"]);
