@@ -5,13 +5,13 @@
 //! cargo hashes them itself and rebuilds what differs. Every part is readable text, so that a miss can be explained
 //! by showing two lists.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use crate::Env;
 use crate::config::Config;
 use crate::linker::{Linker, Rustc};
-use crate::words::{file_name, subcommand};
+use crate::words::{cargo_words, file_name, subcommand};
 use crate::workspace::Workspace;
 
 /// Changes whenever [`render`] or the list of parts does, so that old and new keys never meet.
@@ -109,6 +109,12 @@ pub fn job_name(explicit: Option<&str>, env: Env<'_>, command: &[OsString]) -> S
         (None, Some(first)) => sanitise(file_name(first).unwrap_or("")),
         (None, None) => sanitise(""),
     }
+}
+
+/// The toolchain that a command asks rustup for, with its `+`: `+nightly` of `cargo +nightly build`.
+pub fn toolchain(command: &[OsString]) -> Option<&OsStr> {
+    // rustup looks at the first word only.
+    cargo_words(command).first().map(OsString::as_os_str).filter(|word| word.as_encoded_bytes().starts_with(b"+"))
 }
 
 /// The flags that cargo would take, from the strongest source that has any.
@@ -215,6 +221,19 @@ mod tests {
             ("/", "job"),
         ] {
             assert_eq!(job_name(None, &none, &words(command)), expected, "{command}");
+        }
+    }
+
+    #[test]
+    fn toolchains() {
+        let words = |command: &str| command.split(' ').map(OsString::from).collect::<Vec<_>>();
+        for (command, expected) in [
+            ("cargo +nightly build", Some("+nightly")),
+            ("mold -run cargo +1.95.0 test", Some("+1.95.0")),
+            ("cargo build +nightly", None),
+            ("make +x", None),
+        ] {
+            assert_eq!(toolchain(&words(command)), expected.map(OsStr::new), "{command}");
         }
     }
 

@@ -48,7 +48,7 @@ impl Project {
         }
         let found = larder_cargo::workspace::find(dir, command, &host::env, &config, &host::read)?;
         let Some(workspace) = found else { return Ok(None) };
-        let rustc = rustc(dir)?;
+        let rustc = rustc(dir, command)?;
         let linker = linker(dir, command, &config, &rustc);
         let cargo_home = larder_cargo::config::cargo_home(dir, &host::env);
         let cargo_home = cargo_home.map(|home| larder_fs::canonicalize(&home).unwrap_or(home));
@@ -88,9 +88,14 @@ impl Project {
     }
 }
 
-fn rustc(dir: &Path) -> Result<Rustc> {
-    let program = host::env("RUSTC").unwrap_or_else(|| "rustc".into());
-    let text = host::run_in(dir, &[&program, OsStr::new("-vV")])
+fn rustc(dir: &Path, command: &[OsString]) -> Result<Rustc> {
+    let named = host::env("RUSTC");
+    // rustup's rustc takes the same word as its cargo; a compiler that is named is not rustup's to choose.
+    let toolchain = if named.is_none() { key::toolchain(command) } else { None };
+    let program = named.unwrap_or_else(|| "rustc".into());
+    let asked = toolchain.and_then(|toolchain| host::run_in(dir, &[&program, toolchain, OsStr::new("-vV")]));
+    let text = asked
+        .or_else(|| host::run_in(dir, &[&program, OsStr::new("-vV")]))
         .with_context(|| format!("`{} -vV` failed in {}: is Rust installed?", program.display(), dir.display()))?;
     let text = String::from_utf8_lossy(&text);
     Rustc::parse(&text).with_context(|| format!("`rustc -vV` said something unexpected: {text}"))
@@ -140,7 +145,7 @@ impl TargetPolicy {
             // Which linker is the default depends on the compiler. Asking that takes longer than many a restore: what
             // cargo noted is as good.
             let known = self.noted().or_else(|| self.learned.clone());
-            match known.map_or_else(|| rustc(dir), Ok) {
+            match known.map_or_else(|| rustc(dir, &self.command), Ok) {
                 Ok(rustc) => {
                     let linker = linker(dir, &self.command, &config, &rustc);
                     if !linker.replaces() {

@@ -300,6 +300,27 @@ fn what_is_no_target_directory_is_for_cargo_to_say() {
 }
 
 #[test]
+fn the_toolchain_that_the_command_names_belongs_to_the_key() {
+    let (sandbox, project) = project();
+    let bin = sandbox.path("bin");
+    fs::create_dir(&bin).unwrap();
+    // As rustup's are: the first word may choose another compiler.
+    let version = |n: u32| format!("printf 'rustc 1.{n}.0\\nhost: x86_64-unknown-linux-gnu\\nrelease: 1.{n}.0\\n'");
+    let rustc = format!("#!/bin/sh\nif [ \"$1\" = +other ]; then {}; else {}; fi\n", version(96), version(95));
+    for (name, script) in [("rustc", rustc.as_str()), ("cargo", "#!/bin/sh\n")] {
+        fs::write(bin.join(name), script).unwrap();
+        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let key = |words: &[&str]| {
+        let mut command = project.run(&sandbox, &["--format", "json"], words);
+        said(command.env("PATH", &path)).ok().json()["key"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(key(&["cargo", "build"]), key(&["cargo", "build", "--release"]));
+    assert_ne!(key(&["cargo", "build"]), key(&["cargo", "+other", "build"]));
+}
+
+#[test]
 fn larder_waits_for_a_cargo_that_works_there() {
     let (sandbox, project) = project();
     built(&sandbox, &project, &[], &["cargo", "build"]);
