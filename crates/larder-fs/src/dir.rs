@@ -316,6 +316,15 @@ impl Dir {
         rustix::fs::futimens(&self.fd, &stamps(mtime)).map_err(|e| Error::new("stamp", &self.path, e))
     }
 
+    /// Gives `name` the access time 1970, so that it can be seen later whether it was read.
+    pub fn mark_unread(&self, name: &OsStr) -> Result<()> {
+        let never = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: 0 },
+            last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        };
+        self.run("stamp", name, || rustix::fs::utimensat(&self.fd, name, &never, AtFlags::SYMLINK_NOFOLLOW))
+    }
+
     /// Gives `name` the modification time now, by the clock that stamps files: the precise clock runs ahead of it, and
     /// what is written a moment later would seem older. A symbolic link is stamped itself.
     pub fn touch(&self, name: &OsStr) -> Result<()> {
@@ -377,6 +386,11 @@ pub(crate) fn stamps(mtime: Timestamp) -> Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: mtime.secs, tv_nsec: i64::from(mtime.nanos) },
     }
+}
+
+/// This modification time, and never read.
+pub(crate) fn unread(mtime: Timestamp) -> Timestamps {
+    Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: 0 }, ..stamps(mtime) }
 }
 
 /// Joins a relative path and a name; the root is the empty path.

@@ -1,6 +1,6 @@
 //! Whole files and paths that do not lie in a tree: the store's own files, the user's arguments.
 
-use crate::dir::{Dir, stamps};
+use crate::dir::{Dir, unread};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::meta::{Meta, Timestamp};
@@ -149,7 +149,8 @@ pub fn set_length(file: &fs::File, length: u64, path: &Path) -> Result<()> {
     file.set_len(length).map_err(|e| Error::new("cut", path, e))
 }
 
-/// Gives an open file its final permission bits and modification time; returns its stat before that.
+/// Gives an open file its final permission bits and modification time; returns its stat before that. Its access time
+/// becomes 1970, so that whoever wants to know can see later whether it was read.
 pub fn finish_file(file: &fs::File, mode: u32, mtime: Timestamp, path: &Path) -> Result<Meta> {
     let fail = |e: std::io::Error| Error::new("stamp", path, e);
     fault::check("stamp").map_err(fail)?;
@@ -157,7 +158,7 @@ pub fn finish_file(file: &fs::File, mode: u32, mtime: Timestamp, path: &Path) ->
     if meta.mode != mode {
         rustix::fs::fchmod(file, rustix::fs::Mode::from_raw_mode(mode)).map_err(|e| fail(e.into()))?;
     }
-    rustix::fs::futimens(file, &stamps(mtime)).map_err(|e| fail(e.into()))?;
+    rustix::fs::futimens(file, &unread(mtime)).map_err(|e| fail(e.into()))?;
     Ok(meta)
 }
 

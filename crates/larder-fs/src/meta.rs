@@ -64,6 +64,8 @@ pub struct Meta {
     pub blocks: u64,
     /// Last change of the contents.
     pub mtime: Timestamp,
+    /// Last time it was read, where the file system keeps that (`relatime` does when it is older than mtime).
+    pub atime: Timestamp,
     /// Last change of anything, set by the kernel alone; a new name or mode moves it too.
     pub ctime: Timestamp,
     /// Owner.
@@ -94,6 +96,7 @@ impl Meta {
             size: u64::try_from(stat.st_size).unwrap_or(0),
             blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
             mtime: Timestamp { secs: i64::from(stat.st_mtime), nanos: stat.st_mtime_nsec as u32 },
+            atime: Timestamp { secs: i64::from(stat.st_atime), nanos: stat.st_atime_nsec as u32 },
             ctime: Timestamp { secs: i64::from(stat.st_ctime), nanos: stat.st_ctime_nsec as u32 },
             uid: stat.st_uid,
         }

@@ -77,6 +77,58 @@ impl Tree {
     }
 }
 
+impl Tree {
+    /// Takes files out, given by one flag each in their order, and the directories that are empty for want of them.
+    pub fn leave_out(&mut self, files: &[bool]) {
+        let out = |index: usize| files.get(index).copied().unwrap_or(false);
+        let mut held = vec![0_u32; self.dirs.len()];
+        let mut lost = vec![false; self.dirs.len()];
+        for (index, file) in self.files.iter().enumerate() {
+            match out(index) {
+                true => lost[file.dir as usize] = true,
+                false => held[file.dir as usize] += 1,
+            }
+        }
+        for dir in self.symlinks.iter().map(|link| link.dir).chain(self.specials.iter().map(|special| special.dir)) {
+            held[dir as usize] += 1;
+        }
+        // Children come after their parents.
+        for index in (1..self.dirs.len()).rev() {
+            let parent = self.dirs[index].parent as usize;
+            match held[index] == 0 && lost[index] {
+                true => lost[parent] = true,
+                false => held[parent] += 1,
+            }
+        }
+        let goes = |index: usize| index > 0 && held[index] == 0 && lost[index];
+        let mut next = 0;
+        let numbers: Vec<u32> = (0..self.dirs.len())
+            .map(|index| {
+                let number = next;
+                next += u32::from(!goes(index));
+                number
+            })
+            .collect();
+        let mut index = 0;
+        self.files.retain(|_| {
+            index += 1;
+            !out(index - 1)
+        });
+        let mut index = 0;
+        self.dirs.retain(|_| {
+            index += 1;
+            !goes(index - 1)
+        });
+        let dirs = self.dirs.iter_mut().map(|dir| &mut dir.parent);
+        let files = self.files.iter_mut().map(|file| &mut file.dir);
+        let others = self.symlinks.iter_mut().map(|link| &mut link.dir);
+        let specials = self.specials.iter_mut().map(|special| &mut special.dir);
+        for dir in dirs.chain(files).chain(others).chain(specials) {
+            *dir = numbers[*dir as usize];
+        }
+    }
+}
+
 struct Listed {
     dirs: Vec<(OsString, Meta)>,
     files: Vec<FileNode>,
@@ -187,6 +239,11 @@ mod tests {
         assert_eq!(dirs, ["", "a", "b", "a/c", "b/d"]);
         assert_eq!(tree.relative(tree.files[0].dir, &tree.files[0].name), "b/d/file");
         assert_eq!(tree.symlinks[0].target, b"nowhere");
+        let mut less = tree.clone();
+        less.leave_out(&[true]);
+        let dirs: Vec<_> = less.dirs.iter().map(|d| d.relative.to_str().unwrap()).collect();
+        assert_eq!(dirs, ["", "a", "a/c"], "b/d held a file, a/c never did");
+        assert!(less.files.is_empty() && less.symlinks.len() == 1 && less.dirs[2].parent == 1);
         let chosen = walk_chosen(&Dir::open(temp.path()).unwrap(), &|_, relative, entries| {
             entries.retain(|entry| entry.name != "a" && relative != "b");
         });

@@ -9,8 +9,9 @@
 
 use crate::blob::Digest;
 use crate::error::Result;
-use crate::provenance::{Stamp, State};
+use crate::provenance::{Provenance, Stamp, State};
 use crate::session::name_of;
+use crate::snapshot::Snapshot;
 use crate::store::{SESSIONS, Store};
 use larder_fs::{Dir, Kind, Meta, Timestamp};
 use rayon::prelude::*;
@@ -121,6 +122,12 @@ impl Store {
         both.sort_by(|a, b| a.0.path.cmp(&b.0.path));
         (observed.stamps, observed.metas) = both.into_iter().unzip();
         observed
+    }
+
+    /// What the snapshot was built from that was last restored to or saved from the directory `root`.
+    pub fn last_provenance(&self, root: &Path) -> Option<Provenance> {
+        let session = self.session(root)?;
+        Snapshot::load_provenance(&session.snapshot_path(self)).ok().map(|(_, provenance)| provenance)
     }
 
     /// Writes down what was observed, so that the next time need not read it. Losing the record costs only time.

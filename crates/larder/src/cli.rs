@@ -198,6 +198,9 @@ pub(crate) struct RestoreArgs {
 pub(crate) struct SaveArgs {
     #[command(flatten)]
     pub(crate) which: Which,
+    /// Leave out units that no build wants any more, as `run` does after success
+    #[arg(long)]
+    pub(crate) prune: bool,
     /// Prepare a tree so that the next restore is one rename
     #[arg(long)]
     pub(crate) spare: bool,

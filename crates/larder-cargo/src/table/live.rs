@@ -108,7 +108,7 @@ fn role(unit: &Unit) -> impl std::hash::Hash + Eq + '_ {
 
 impl Unit {
     /// Where its hash file is, in either layout.
-    fn hash_files(&self) -> [Vec<u8>; 2] {
+    pub fn hash_files(&self) -> [Vec<u8>; 2] {
         let Self { id: UnitId { root, hash }, package, target, .. } = self;
         let old = format!("/.fingerprint/{package}-{hash}/{target}");
         let new = format!("/build/{package}/{hash}/fingerprint/{target}");

@@ -15,18 +15,25 @@ use std::path::Path;
 /// read of some hundred kilobytes.
 const JUDGED: usize = 16;
 
-/// Says how much work is left for whoever starts from a snapshot.
-pub trait Nearest: Sync {
-    /// The work in any unit, 0 for none; `None` where the snapshot is of no use.
+/// What only the caller knows about snapshots.
+pub trait Guide: Sync {
+    /// How much work is left for whoever starts from this snapshot, in any unit, 0 for none; `None` where the
+    /// snapshot is of no use.
     fn cost(&self, header: &Header, provenance: &Provenance) -> Option<u64>;
+
+    /// Files of a root that need not be materialised, because they will be made anew: one flag for each of `paths`.
+    fn will_be_remade(&self, provenance: &Provenance, root: usize, paths: &[Vec<u8>]) -> Vec<bool>;
+
+    /// Files of a root of which a later save wants to know whether they were read.
+    fn watched(&self, provenance: &Provenance, root: usize) -> Vec<Vec<u8>>;
 }
 
 impl Store {
     /// The snapshots to try, in order. `exact` are those of the request's key, newest first.
     pub(super) fn candidates(&self, request: &RestoreRequest<'_>, exact: &[Found]) -> Result<Vec<Found>> {
-        match request.nearest {
-            Some(nearest) => self.by_nearness(request, exact, nearest),
-            None => self.by_name(request, exact),
+        match request.guide {
+            Some(guide) if request.by_nearness => self.by_nearness(request, exact, guide),
+            _ => self.by_name(request, exact),
         }
     }
 
@@ -50,10 +57,10 @@ impl Store {
         Ok(order)
     }
 
-    fn by_nearness(&self, request: &RestoreRequest<'_>, exact: &[Found], nearest: &dyn Nearest) -> Result<Vec<Found>> {
+    fn by_nearness(&self, request: &RestoreRequest<'_>, exact: &[Found], guide: &dyn Guide) -> Result<Vec<Found>> {
         // What cannot be read is kept, dearest of all: whoever loads it says why.
         let cost = |found: &Found| match Snapshot::load_provenance(&found.path) {
-            Ok((header, provenance)) => nearest.cost(&header, &provenance),
+            Ok((header, provenance)) => guide.cost(&header, &provenance),
             Err(_) => Some(u64::MAX),
         };
         let mut judged: Vec<(u64, Found)> = Vec::new();

@@ -31,6 +31,19 @@ pub(super) struct Planned {
     pub(super) checked: HashMap<u32, Meta>,
     pub(super) omitted: Vec<String>,
     pub(super) hashed: u64,
+    /// Files that are not materialised, because they will be made anew.
+    pub(super) remade: u64,
+}
+
+/// How a root is planned.
+#[derive(Clone, Copy)]
+pub(super) struct How<'a> {
+    /// Remove whatever the snapshot does not name.
+    pub(super) exact: bool,
+    /// Damaged blobs are set aside.
+    pub(super) set_aside: bool,
+    /// Links of the manifest that will be made anew; empty where that is not known.
+    pub(super) remade: &'a [bool],
 }
 
 /// All plans of a request, and the section of the snapshot that they need.
@@ -51,7 +64,15 @@ impl Store {
     ) -> Result<Option<Ready>> {
         let mut plans = Vec::new();
         for (index, ((manifest, target), root)) in snapshot.roots.iter().zip(targets).zip(&request.roots).enumerate() {
-            match self.plan(manifest, target, root, request.exact, !request.dry_run, events)? {
+            let remade = match (request.guide, target) {
+                // What stands there already costs nothing.
+                (Some(guide), Target::Fresh { .. }) => {
+                    guide.will_be_remade(&snapshot.provenance, index, &manifest.link_paths())
+                }
+                _ => Vec::new(),
+            };
+            let how = How { exact: request.exact, set_aside: !request.dry_run, remade: &remade };
+            match self.plan(manifest, target, root, how, events)? {
                 Some(planned) if !planned.plan.blocked.is_empty() => {
                     let path = root.path.join(&planned.plan.blocked[0]);
                     events.warn(&format!(
@@ -103,10 +124,10 @@ impl Store {
         manifest: &Manifest,
         target: &Target,
         root: &Root<'_>,
-        exact: bool,
-        set_aside: bool,
+        how: How<'_>,
         events: &dyn Events,
     ) -> Result<Option<Planned>> {
+        let How { exact, set_aside, remade } = how;
         let empty = Tree::default();
         let tree = match target {
             Target::Over { tree, .. } => tree,
@@ -117,14 +138,17 @@ impl Store {
             Target::Fresh { .. } => None,
         };
         let rules = |omitted| Rules { exact, before: &before, omitted };
-        let mut planned = Planned { plan: Plan::new(manifest, tree, root.policy, rules(&[])), ..Planned::default() };
+        let plan = Plan::new(manifest, tree, root.policy, rules(remade));
+        let mut planned = Planned { plan, ..Planned::default() };
+        planned.remade = remade.iter().filter(|remade| **remade).count() as u64;
         let wanted: HashSet<u32> = planned.plan.wanted().map(|link| manifest.links[link as usize].inode).collect();
         let bad = self.check_blobs(manifest, &wanted, &mut planned, set_aside, events)?;
         if bad.is_empty() {
             return Ok(Some(planned));
         }
         let Some(fallout) = omissions(manifest, root.policy, &bad) else { return Ok(None) };
-        let (omitted, groups) = (fallout.left_out, fallout.names);
+        let (mut omitted, groups) = (fallout.left_out, fallout.names);
+        omitted.iter_mut().zip(remade).for_each(|(omitted, remade)| *omitted |= remade);
         events.warn(&format!(
             "{} of {} files of {} are left out and will be built again{}",
             omitted.iter().filter(|omitted| **omitted).count(),

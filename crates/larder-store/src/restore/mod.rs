@@ -22,9 +22,9 @@ use crate::policy::Policy;
 use crate::provenance::Provenance;
 use crate::snapshot::{Place, Snapshot, load_or_warn};
 use crate::store::Store;
-pub use choose::Nearest;
+pub use choose::Guide;
+use examine::{How, examine_all, is_newer, refuse_file};
 pub(crate) use examine::{Target, nearest_existing, split_root};
-use examine::{examine_all, is_newer, refuse_file};
 use larder_fs::{Lock, Timestamp};
 use serde::{Deserialize, Serialize};
 pub(crate) use settle::apply_fresh;
@@ -48,8 +48,10 @@ pub struct RestoreRequest<'a> {
     pub key: String,
     /// Prefixes of other keys that will do, in order of preference.
     pub fallback: Vec<String>,
-    /// Who tells how near a snapshot is; then any key of the place will do, the nearest first.
-    pub nearest: Option<&'a dyn Nearest>,
+    /// Who knows what the snapshots are worth.
+    pub guide: Option<&'a dyn Guide>,
+    /// Any key of the place will do, the nearest first, as the guide tells.
+    pub by_nearness: bool,
     /// The directories, in the order in which they were saved.
     pub roots: Vec<Root<'a>>,
     /// How.
@@ -113,6 +115,8 @@ pub struct Restored {
     pub why_not: BTreeMap<String, String>,
     /// What was done.
     pub work: Work,
+    /// Files that were not materialised, because they will be made anew.
+    pub remade: u64,
     /// Groups that were left out because a blob of theirs was damaged.
     pub omitted: Vec<String>,
     /// A directory was newer than the snapshot and was left alone.
@@ -234,8 +238,11 @@ impl Store {
         };
         if request.keep_newer && !request.exact {
             for ((manifest, target), root) in snapshot.roots.iter().zip(targets).zip(&request.roots) {
-                // What a restore that died left behind is new, and worth nothing.
-                if is_newer(target, manifest) && !self.is_half_restored(&root.path)? {
+                // What a restore that died left behind is new, and worth nothing; what was saved is not lost.
+                if is_newer(target, manifest)
+                    && !self.is_half_restored(&root.path)?
+                    && self.session_manifest(&root.path).is_none_or(|(saved, _)| is_newer(target, &saved))
+                {
                     restored.kept_newer = true;
                     return Ok(Some(restored));
                 }
@@ -247,8 +254,9 @@ impl Store {
         if !request.dry_run && self.has_overlay(&request.roots) {
             // What was written in an overlay goes with it: only for a snapshot that can take its place.
             let empty = Target::Fresh { exists: true };
+            let whole = How { exact: request.exact, set_aside: true, remade: &[] };
             for (manifest, root) in snapshot.roots.iter().zip(&request.roots) {
-                if self.plan(manifest, &empty, root, request.exact, true, events)?.is_none() {
+                if self.plan(manifest, &empty, root, whole, events)?.is_none() {
                     return Ok(None);
                 }
             }

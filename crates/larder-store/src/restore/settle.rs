@@ -1,7 +1,7 @@
 //! Changing directories until they are what was planned, and writing down what is where since.
 
 use super::apply::{Applied, Apply};
-use super::examine::{Ready, Target, nearest_existing, split_root};
+use super::examine::{How, Ready, Target, nearest_existing, split_root};
 use super::{RestoreRequest, Restored, Root, plan};
 use crate::error::{Error, Result};
 use crate::events::Events;
@@ -10,9 +10,13 @@ use crate::manifest::Manifest;
 use crate::session::{DirId, Session};
 use crate::snapshot::Snapshot;
 use crate::store::{Staging, Store, chain};
-use larder_fs::{Dir, Volume};
+use larder_fs::{Dir, Timestamp, Volume};
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+/// All of a snapshot and nothing else.
+const WHOLE: How<'_> = How { exact: true, set_aside: true, remade: &[] };
 
 impl Store {
     /// Carries out the plans, one root after the other; in a dry run only counts what they would do.
@@ -41,6 +45,7 @@ impl Store {
             snapshot.roots.iter().zip(&ready.plans).zip(request.roots.iter().enumerate())
         {
             restored.omitted.extend(planned.omitted.iter().cloned());
+            restored.remade += planned.remade;
             restored.work.hashed += planned.hashed;
             restored.work.unchanged += planned.plan.unchanged();
             if request.dry_run {
@@ -62,7 +67,12 @@ impl Store {
             };
             let half = |e: Error| Error::HalfRestored { path: root.path.clone(), source: Some(Box::new(e)) };
             let applied = match &targets[index] {
-                Target::Over { dir, .. } => apply.run(dir).map_err(half)?,
+                Target::Over { dir, .. } => {
+                    let applied = apply.run(dir).map_err(half)?;
+                    let watched = request.guide.map(|guide| guide.watched(&snapshot.provenance, index));
+                    mark_unread(dir, &watched.unwrap_or_default());
+                    applied
+                }
                 Target::Fresh { exists } => match self.build_aside(&apply, &root.path, *exists, &beside) {
                     // The first directory is as it was; later ones no longer fit to those before.
                     Err(e) if index > 0 && !matches!(e, Error::HalfRestored { .. }) => return Err(half(e)),
@@ -156,6 +166,26 @@ impl Store {
     }
 }
 
+/// Marks files as never read. What is new is so already; what cannot be marked counts as read.
+fn mark_unread(root: &Dir, paths: &[Vec<u8>]) {
+    for path in paths {
+        let (dir, name) = path
+            .iter()
+            .rposition(|byte| *byte == b'/')
+            .map_or((&[][..], &path[..]), |slash| (&path[..slash], &path[slash + 1..]));
+        let marked = root
+            .open_beneath(OsStr::from_bytes(dir))
+            .and_then(|dir| dir.stat_optional(OsStr::from_bytes(name)).map(|meta| (dir, meta)))
+            .and_then(|(dir, meta)| match meta {
+                Some(meta) if meta.atime != Timestamp::default() => dir.mark_unread(OsStr::from_bytes(name)),
+                _ => Ok(()),
+            });
+        if let Err(e) = marked {
+            tracing::debug!("{e}");
+        }
+    }
+}
+
 /// Makes the empty directory `at` like `manifest` and returns the inode numbers of its files; `None` when
 /// not all of it can be had.
 pub(crate) fn apply_fresh(
@@ -167,7 +197,7 @@ pub(crate) fn apply_fresh(
     ladder: &Ladder,
     events: &dyn Events,
 ) -> Result<Option<Vec<u64>>> {
-    let Some(planned) = store.plan(manifest, &Target::Fresh { exists: true }, root, true, true, events)? else {
+    let Some(planned) = store.plan(manifest, &Target::Fresh { exists: true }, root, WHOLE, events)? else {
         return Ok(None);
     };
     if !planned.omitted.is_empty() {

@@ -84,6 +84,7 @@ impl Store {
         &self,
         root: &Root<'_>,
         link_mode: LinkMode,
+        leave_out: &dyn Fn(&Tree) -> Vec<bool>,
         saved: &mut Saved,
         events: &dyn Events,
     ) -> Result<Examined> {
@@ -102,6 +103,8 @@ impl Store {
         tree.files.retain(|file| !is_temporary(&file.name));
         tree.symlinks.retain(|link| !is_temporary(&link.name));
         settle_clock(&dir, &tree)?;
+        let left_out = leave_out(&tree);
+        tree.leave_out(&left_out);
         for special in &tree.specials {
             let what = match special.kind {
                 Kind::Fifo => "a FIFO",

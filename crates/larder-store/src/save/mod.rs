@@ -52,8 +52,11 @@ pub struct SaveRequest<'a> {
 
 /// Learns what a save sees, and adds what only the caller knows.
 pub trait Review: Sync {
-    /// The root of this index was examined. May come again when a save starts anew.
-    fn examined(&self, _root: usize, _path: &Path, _tree: &Tree) {}
+    /// The root of this index was examined. Says which of its files are left out, in their order; nothing where all
+    /// are kept. May come again when a save starts anew.
+    fn examined(&self, _root: usize, _path: &Path, _tree: &Tree) -> Vec<bool> {
+        Vec::new()
+    }
 
     /// What the roots were built from; asked once all of them were taken in.
     fn provenance(&self) -> Provenance {
@@ -134,8 +137,8 @@ impl Store {
         let mut examined = Vec::new();
         for (index, root) in request.roots.iter().enumerate() {
             self.refuse_overlap(&root.path)?;
-            let found = self.examine_root(root, request.link_mode, &mut saved, events)?;
-            request.review.examined(index, &root.path, &found.tree);
+            let leave_out = |tree: &Tree| request.review.examined(index, &root.path, tree);
+            let found = self.examine_root(root, request.link_mode, &leave_out, &mut saved, events)?;
             intake.keep_inline(found.known.inline.len() as u64);
             examined.push(found);
         }

@@ -9,7 +9,7 @@ use crate::settings::Settings;
 use crate::sources::{self, Checkout};
 use crate::talk::Talk;
 use anyhow::Result;
-use larder_store::{Events, Nearest, RestoreRequest, Store};
+use larder_store::{Events, Guide, RestoreRequest, Store};
 use std::time::Instant;
 
 pub(super) fn run(global: &Global, args: &RestoreArgs) -> Result<u8> {
@@ -61,13 +61,14 @@ pub(super) fn restore(
         }
         None => None,
     };
-    let nearest = checkout.as_ref().filter(|_| request.by_nearness).map(|checkout| checkout as &dyn Nearest);
+    let guide = checkout.as_ref().map(|checkout| checkout as &dyn Guide);
     let restored = store.restore(
         &RestoreRequest {
             place: request.place.clone(),
             key: request.key.clone(),
             fallback: request.fallback.clone(),
-            nearest,
+            guide,
+            by_nearness: request.by_nearness,
             roots: request.roots(),
             link_mode: settings.link_mode.value.0,
             exact: settings.exact.value,

@@ -81,14 +81,14 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     let saved = match &cache {
         Some((store, request)) if wanted && request.is_outdated() => {
             match Request::resolve(&args.which, &args.how, &settings, &dir, &args.command) {
-                Ok(request) => save_after(store, &request, &settings, &talk),
+                Ok(request) => save_after(store, &request, &settings, code == 0, &talk),
                 Err(error) => {
                     talk.warn(&format!("not saved: {error:#}"));
                     None
                 }
             }
         }
-        Some((store, request)) if wanted => save_after(store, request, &settings, &talk),
+        Some((store, request)) if wanted => save_after(store, request, &settings, code == 0, &talk),
         _ => None,
     };
     talk.finish();
@@ -108,13 +108,19 @@ fn tell(run: &Run) {
     }
 }
 
-fn save_after(store: &Store, request: &Request, settings: &crate::settings::Settings, talk: &Talk) -> Option<Transfer> {
+fn save_after(
+    store: &Store,
+    request: &Request,
+    settings: &crate::settings::Settings,
+    prune: bool,
+    talk: &Talk,
+) -> Option<Transfer> {
     if let Some(missing) = request.dirs().iter().find(|dir| !larder_fs::exists(dir)) {
         talk.say(&format!("nothing to save: the command made no {}", missing.display()));
         return None;
     }
     let start = Instant::now();
-    match save::save(store, request, settings, false, talk) {
+    match save::save(store, request, settings, false, prune, talk) {
         Ok(mut transfer) => {
             transfer.duration_ms = millis(start);
             Some(transfer)

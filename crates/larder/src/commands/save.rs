@@ -25,7 +25,7 @@ pub(super) fn run(global: &Global, args: &SaveArgs) -> Result<u8> {
     } else {
         let request = Request::resolve(&args.which, &How::default(), &settings, &dir, &[])?;
         let store = faults::open(&settings.store.value, &talk)?;
-        save(&store, &request, &settings, args.dry_run, &talk)?
+        save(&store, &request, &settings, args.dry_run, args.prune, &talk)?
     };
     tell(global, &talk, transfer, args.dry_run, start)
 }
@@ -36,11 +36,12 @@ pub(super) fn save(
     request: &Request,
     settings: &Settings,
     dry_run: bool,
+    prune: bool,
     talk: &Talk,
 ) -> Result<Transfer> {
     let Some(_locks) = lock(request, talk)? else { bail!("cargo kept its lock for too long; nothing is saved") };
     let link_mode = settings.link_mode.value.0;
-    let review = request.project.as_ref().map(|project| sources::Record::new(store, project, settings, talk));
+    let review = request.project.as_ref().map(|project| sources::Record::new(store, project, settings, prune, talk));
     let saved = store.save(
         &SaveRequest {
             place: request.place.clone(),

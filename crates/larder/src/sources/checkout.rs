@@ -6,9 +6,10 @@ use crate::cargo::Project;
 use crate::settings::Settings;
 use anyhow::Result;
 use larder_cargo::freshness::{Change, Facts, Verdict, judge, package_of};
-use larder_cargo::table::{Lock, Prediction};
-use larder_store::{Header, Nearest, Observed, Provenance, Stamp, State, Store};
-use std::collections::{BTreeMap, BTreeSet};
+use larder_cargo::table::{Lock, Prediction, Unit};
+use larder_cargo::{Layout, Location, UnitId, UnitLocator};
+use larder_store::{Guide, Header, Observed, Provenance, Stamp, State, Store};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::ops::Bound::{Included, Unbounded};
 use std::os::unix::ffi::OsStrExt;
@@ -51,12 +52,31 @@ impl<'a> Checkout<'a> {
         Ok(Self { project, observed, lock: lock_of(project), considered: Mutex::default(), sources })
     }
 
+    /// The notes about the units in this root of a snapshot.
+    fn notes_for(&self, provenance: &Provenance, root: usize) -> Option<Notes> {
+        // The build directory is the last one, and holds the units.
+        if root + 1 < self.project.directories().len() { None } else { Notes::of(provenance) }
+    }
+
     /// The snapshots that were judged, in that order.
     pub(crate) fn considered(&self) -> Vec<Considered> {
         self.considered.lock().expect("no thread panics while judging").clone()
     }
 
     fn predict(&self, provenance: &Provenance, notes: &Notes) -> (Prediction, Vec<PathBuf>) {
+        let lock = notes.lock.as_ref().zip(self.lock.as_ref());
+        self.with_changes(provenance, notes, |differing, changed, package_touched| {
+            (notes.units.predict(changed, package_touched, lock), differing)
+        })
+    }
+
+    /// Hands over what differs from the snapshot's sources, and what a unit that names a path or watches a package sees.
+    fn with_changes<T>(
+        &self,
+        provenance: &Provenance,
+        notes: &Notes,
+        judge: impl FnOnce(Vec<PathBuf>, &dyn Fn(&Path) -> bool, &dyn Fn(&str) -> bool) -> T,
+    ) -> T {
         let listed = provenance.stamps.iter().filter(|stamp| stamp.listed);
         let changes: Vec<(PathBuf, Change)> = pairs(listed, &self.observed.stamps)
             .into_iter()
@@ -76,9 +96,7 @@ impl<'a> Checkout<'a> {
             let dirs = self.sources.packages.get(name).into_iter().flatten();
             dirs.into_iter().any(|dir| by_package.contains(dir.as_path()) || touched(dir))
         };
-        let lock = notes.lock.as_ref().zip(self.lock.as_ref());
-        let prediction = notes.units.predict(&changed, &package_touched, lock);
-        (prediction, changes.into_iter().map(|(path, _)| path).collect())
+        judge(changes.iter().map(|(path, _)| path.clone()).collect(), &changed, &package_touched)
     }
 
     /// The folders of all packages, then and now.
@@ -99,7 +117,7 @@ impl<'a> Checkout<'a> {
     }
 }
 
-impl Nearest for Checkout<'_> {
+impl Guide for Checkout<'_> {
     fn cost(&self, header: &Header, provenance: &Provenance) -> Option<u64> {
         let same_job = header.parts.iter().any(|(name, value)| name == "job" && *value == self.project.job);
         let (prediction, differing) = match Notes::of(provenance) {
@@ -119,6 +137,37 @@ impl Nearest for Checkout<'_> {
         // A unit that took no time to build is dirt all the same.
         let cost = cost.saturating_add(prediction.units as u64);
         Some(if same_job { cost } else { cost.saturating_add(OTHER_JOB) })
+    }
+
+    fn will_be_remade(&self, provenance: &Provenance, root: usize, paths: &[Vec<u8>]) -> Vec<bool> {
+        let Some(notes) = self.notes_for(provenance, root) else { return Vec::new() };
+        let dirty = self.with_changes(provenance, &notes, |_, changed, touched| notes.units.dirty(changed, touched));
+        // Build scripts keep what they like in their output directory, and may go on from there.
+        let compiled = |unit: &&Unit| !unit.target.starts_with("run-");
+        let dirty: HashSet<&UnitId> = notes
+            .units
+            .units
+            .iter()
+            .zip(dirty)
+            .filter(|(_, dirty)| *dirty)
+            .map(|(unit, _)| unit)
+            .filter(compiled)
+            .map(|unit| &unit.id)
+            .collect();
+        if dirty.is_empty() {
+            return Vec::new();
+        }
+        let locator = UnitLocator::new(Layout::learn(paths.iter().map(Vec::as_slice)));
+        let of_dirty = |path: &Vec<u8>| match locator.locate(path) {
+            Location::Unit { id, .. } => dirty.contains(&id),
+            _ => false,
+        };
+        paths.iter().map(of_dirty).collect()
+    }
+
+    fn watched(&self, provenance: &Provenance, root: usize) -> Vec<Vec<u8>> {
+        let Some(notes) = self.notes_for(provenance, root) else { return Vec::new() };
+        notes.units.units.iter().flat_map(Unit::hash_files).collect()
     }
 }
 

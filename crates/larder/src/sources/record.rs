@@ -4,11 +4,12 @@ use super::Sources;
 use crate::cargo::Project;
 use crate::host;
 use crate::settings::Settings;
+use larder_cargo::UnitId;
 use larder_cargo::table::{Context, Lock, TargetFile, UnitTable};
-use larder_fs::{Dir, Kind, Tree};
+use larder_fs::{Dir, FileNode, Kind, Timestamp, Tree};
 use larder_store::{Events, Provenance, Review, Source, Store};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -62,17 +63,30 @@ pub(crate) struct Record<'a> {
     project: &'a Project,
     settings: &'a Settings,
     events: &'a dyn Events,
+    /// Whether units that nobody wants any more are left out of the snapshot.
+    prune: bool,
     sources: OnceLock<anyhow::Result<Sources>>,
     units: Mutex<UnitTable>,
 }
 
 impl<'a> Record<'a> {
-    pub(crate) fn new(store: &'a Store, project: &'a Project, settings: &'a Settings, events: &'a dyn Events) -> Self {
-        Self { store, project, settings, events, sources: OnceLock::new(), units: Mutex::default() }
+    pub(crate) fn new(
+        store: &'a Store,
+        project: &'a Project,
+        settings: &'a Settings,
+        prune: bool,
+        events: &'a dyn Events,
+    ) -> Self {
+        Self { store, project, settings, events, prune, sources: OnceLock::new(), units: Mutex::default() }
     }
 
     fn sources(&self) -> &anyhow::Result<Sources> {
         self.sources.get_or_init(|| Sources::find(self.project, self.settings))
+    }
+
+    /// The units of the snapshot that was last restored to or saved from the directory.
+    fn before(&self, path: &Path) -> Option<UnitTable> {
+        self.store.last_provenance(path).and_then(|provenance| Notes::of(&provenance)).map(|notes| notes.units)
     }
 
     fn units(&self) -> std::sync::MutexGuard<'_, UnitTable> {
@@ -81,14 +95,27 @@ impl<'a> Record<'a> {
 }
 
 impl Review for Record<'_> {
-    fn examined(&self, root: usize, path: &Path, tree: &Tree) {
+    fn examined(&self, root: usize, path: &Path, tree: &Tree) -> Vec<bool> {
         // The build directory is the last one, and holds the units.
         if root + 1 < self.project.directories().len() {
-            return;
+            return Vec::new();
         }
-        if let Ok(sources) = self.sources() {
-            *self.units() = read_units(path, tree, self.project, &sources.packages);
-        }
+        let Ok(sources) = self.sources() else { return Vec::new() };
+        let names: Vec<OsString> = tree.files.iter().map(|file| tree.relative(file.dir, &file.name)).collect();
+        let files = listing(tree, &names);
+        let context = Context {
+            workspace_root: &self.project.workspace.root,
+            target_dir: path,
+            cargo_home: self.project.cargo_home.as_deref(),
+            packages: &sources.packages,
+        };
+        let mut units = UnitTable::read(&files, &context, &host::read);
+        let left_out = match self.prune {
+            true => prune(&mut units, self.before(path), tree, &files),
+            false => Vec::new(),
+        };
+        *self.units() = units;
+        left_out
     }
 
     fn provenance(&self) -> Provenance {
@@ -156,27 +183,46 @@ fn to_observe(sources: &Sources, notes: &Notes) -> Vec<Source> {
     all
 }
 
-fn read_units(path: &Path, tree: &Tree, project: &Project, packages: &BTreeMap<String, Vec<PathBuf>>) -> UnitTable {
-    let names: Vec<OsString> = tree.files.iter().map(|file| tree.relative(file.dir, &file.name)).collect();
-    let mut numbers: BTreeMap<u64, u32> = BTreeMap::new();
-    let files: Vec<TargetFile<'_>> = names
+/// The files of a build directory, as the unit table wants them.
+fn listing<'a>(tree: &Tree, names: &'a [OsString]) -> Vec<TargetFile<'a>> {
+    let mut numbers: HashMap<u64, u32> = HashMap::new();
+    let file = |(name, file): (&'a OsString, &FileNode)| {
+        let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+        TargetFile {
+            path: name.as_encoded_bytes(),
+            size: file.meta.size,
+            mtime: file.meta.mtime.as_nanos(),
+            inode: *numbers.entry(file.meta.ino).or_insert(next),
+        }
+    };
+    names.iter().zip(&tree.files).map(file).collect()
+}
+
+/// Takes the units that nobody wants any more out of the table, and says which files go with them.
+///
+/// A restore marks every hash file as unread, and cargo reads that of each unit of a build. Where the file system keeps
+/// no access times all of them stay unread; then nothing is known, and only what a new unit superseded goes.
+fn prune(units: &mut UnitTable, before: Option<UnitTable>, tree: &Tree, files: &[TargetFile<'_>]) -> Vec<bool> {
+    let before = before.unwrap_or_default();
+    let read: HashSet<&[u8]> = files
         .iter()
         .zip(&tree.files)
-        .map(|(name, file)| {
-            let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
-            TargetFile {
-                path: name.as_encoded_bytes(),
-                size: file.meta.size,
-                mtime: file.meta.mtime.as_nanos(),
-                inode: *numbers.entry(file.meta.ino).or_insert(next),
-            }
-        })
+        .filter(|(_, node)| node.meta.atime != Timestamp::default())
+        .map(|(file, _)| file.path)
         .collect();
-    let context = Context {
-        workspace_root: &project.workspace.root,
-        target_dir: path,
-        cargo_home: project.cargo_home.as_deref(),
-        packages,
-    };
-    UnitTable::read(&files, &context, &host::read)
+    let old: HashSet<&UnitId> = before.units.iter().map(|unit| &unit.id).collect();
+    let mut live = units.live(&|path| read.contains(path));
+    if !live.iter().any(|id| old.contains(id)) {
+        live.extend(units.units.iter().map(|unit| unit.id.clone()).filter(|id| old.contains(id)));
+    }
+    units.carry_over(&before, &live);
+    let dead = units.dead(&live);
+    let gone: HashSet<&[u8]> = units.dead_files(&dead, files).into_iter().collect();
+    let dead: HashSet<UnitId> = dead.into_iter().collect();
+    units.units.retain(|unit| !dead.contains(&unit.id));
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    tracing::info!("{} units that no build wants any more are left out ({} files)", dead.len(), gone.len());
+    files.iter().map(|file| gone.contains(file.path)).collect()
 }
