@@ -348,7 +348,7 @@ fn a_damaged_snapshot_file_is_a_miss_that_names_it() {
     }
     refused(&world, &[&good[..], b"x"].concat(), "one byte more");
     let mut newer = good.clone();
-    newer[16] = 2;
+    newer[16] += 1;
     refused(&world, &newer, "a newer version");
     // While one is there that cannot be read, no blob is deleted.
     small_tree(&world.path("src"), 1);

@@ -4,7 +4,6 @@
 
 #![allow(
     dead_code,
-    unused_imports,
     unused_macros,
     clippy::allow_attributes,
     reason = "each test target uses a part of it"
