@@ -66,7 +66,7 @@ fn program(root: &Path) -> String {
 const LONG_AGO: SystemTime = SystemTime::UNIX_EPOCH;
 
 /// Runs a job; gives its table and what it read.
-fn job(root: &Path, words: &[&str]) -> (UnitTable, BTreeSet<UnitId>) {
+fn job(root: &Path, words: &[String]) -> (UnitTable, BTreeSet<UnitId>) {
     let target = root.join("target");
     for path in if target.exists() { files(&target) } else { Default::default() }.into_values() {
         File::open(path).unwrap().set_times(FileTimes::new().set_accessed(LONG_AGO)).unwrap();
@@ -102,7 +102,7 @@ fn prune(root: &Path, table: &UnitTable, live: &BTreeSet<UnitId>) -> Vec<String>
     targets
 }
 
-fn nothing_to_do(root: &Path, words: &[&str]) {
+fn nothing_to_do(root: &Path, words: &[String]) {
     for words in words {
         let (_, err) = succeed(&mut cargo(root, words));
         assert!(!err.contains("Compiling") && !err.contains("Checking"), "{words}: {err}");
@@ -111,6 +111,21 @@ fn nothing_to_do(root: &Path, words: &[&str]) {
 
 #[test]
 fn what_is_pruned_is_not_missed() {
+    pruned_and_not_missed("");
+}
+
+#[test]
+fn what_is_pruned_is_not_missed_in_the_new_layout() {
+    let temp = tempfile::tempdir().unwrap();
+    let flags = "+nightly -Zbuild-dir-new-layout ";
+    if !cargo(temp.path(), &format!("{flags}-V")).output().is_ok_and(|out| out.status.success()) {
+        eprintln!("SKIPPED: no nightly cargo that knows -Zbuild-dir-new-layout");
+        return;
+    }
+    pruned_and_not_missed(flags);
+}
+
+fn pruned_and_not_missed(flags: &str) {
     let temp = tempfile::tempdir().unwrap();
     let temp = temp.path().canonicalize().unwrap();
     let root = temp.join("w");
@@ -123,7 +138,8 @@ fn what_is_pruned_is_not_missed() {
         return;
     }
     sources(&temp);
-    let words = ["build", "test --no-run"];
+    let with = |words: &str| format!("{flags}{words}");
+    let words = [with("build"), with("test --no-run")];
     require(&root, "1.0.0");
     let (first, live) = job(&root, &words);
     assert_eq!(live.len(), first.units.len());
@@ -134,7 +150,7 @@ fn what_is_pruned_is_not_missed() {
     assert_eq!((run.local, run.inputs.as_slice()), (false, &[root.join("vendor/dep-1.0.0/build.rs")][..]));
 
     // The same again, and something else: nothing is known to be unwanted.
-    let (mut second, live) = job(&root, &["check"]);
+    let (mut second, live) = job(&root, &[with("check")]);
     second.carry_over(&first, &live);
     assert!(live.len() < second.units.len());
     assert_eq!(prune(&root, &second, &live), [""; 0]);
@@ -169,7 +185,7 @@ fn what_is_pruned_is_not_missed() {
     for word in ["one", "two"] {
         fs::write(root.join("src/main.rs"), format!("fn main() {{ println!(\"{{}} {word}\", dep::version()) }}"))
             .unwrap();
-        succeed(&mut cargo(&root, "build"));
+        succeed(&mut cargo(&root, &with("build")));
     }
     let (mut fifth, live) = job(&root, &words);
     fifth.carry_over(&fourth, &live);
@@ -180,6 +196,6 @@ fn what_is_pruned_is_not_missed() {
     nothing_to_do(&root, &words);
     fs::write(root.join("src/main.rs"), "fn main() { println!(\"{} three\", dep::version()) }").unwrap();
 
-    succeed(&mut cargo(&root, "build"));
+    succeed(&mut cargo(&root, &with("build")));
     assert_eq!(program(&root), "1.0.1 three\n");
 }

@@ -82,11 +82,11 @@ impl<'c, 'n, 'o> Places<'c, 'n, 'o> {
         own.local |= !own.paths.is_empty();
         for local in &note.fingerprint.local {
             let Local::RerunIfChanged { paths } = local else { continue };
-            own.local |= script.is_some_and(|script| script.local);
             let roots = match script {
                 Some(script) if script.local => script.roots.clone(),
                 Some(script) => self.foreign_root(note.folder.package, script).into_iter().collect(),
-                None => Vec::new(),
+                // The script itself is lost.
+                None => self.named(note.folder.package).to_vec(),
             };
             for path in paths {
                 if path.is_absolute() {
@@ -97,7 +97,10 @@ impl<'c, 'n, 'o> Places<'c, 'n, 'o> {
             }
         }
         if note.target.starts_with("run-") {
-            own.local = script.is_some_and(|script| script.local);
+            own.local = match script {
+                Some(script) => script.local,
+                None => !self.named(note.folder.package).is_empty(),
+            };
         }
         own.paths.sort_unstable();
         own.paths.dedup();
@@ -109,9 +112,13 @@ impl<'c, 'n, 'o> Places<'c, 'n, 'o> {
         read().unwrap_or_default()
     }
 
+    fn named(&self, package: &str) -> &'c [PathBuf] {
+        self.context.packages.get(package).map_or(&[], Vec::as_slice)
+    }
+
     /// Where the package of a unit is that names these files in it.
     fn roots(&self, note: &Note<'_, '_>, rel: &[&[u8]]) -> Vec<PathBuf> {
-        let named = self.context.packages.get(note.folder.package).map_or(&[][..], Vec::as_slice);
+        let named = self.named(note.folder.package);
         if let [one] = named {
             return vec![one.clone()];
         }

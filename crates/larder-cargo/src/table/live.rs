@@ -20,7 +20,8 @@ use crate::UnitId;
 pub const FORGOTTEN: u8 = 3;
 
 impl UnitTable {
-    /// The units whose hash files were read, given by their paths in the target directory.
+    /// The units whose hash files were read, given by their paths in the target directory. Whoever goes by access times
+    /// looks at them before [reading a table](Self::read), which reads hash files too.
     pub fn live(&self, was_read: &dyn Fn(&[u8]) -> bool) -> BTreeSet<UnitId> {
         let read = |unit: &&Unit| unit.hash_files().iter().any(|path| was_read(path));
         self.units.iter().filter(read).map(|unit| unit.id.clone()).collect()
@@ -34,6 +35,10 @@ impl UnitTable {
         for unit in &mut self.units {
             let Some(old) = known.get(&(&unit.id, unit.target.as_str())) else { continue };
             unit.saves = old.saves.saturating_add(1);
+            if unit.fingerprint == 0 {
+                // It failed before its time was known.
+                unit.millis = old.millis;
+            }
             unit.unread = match read.contains(&unit.id) {
                 _ if read.is_empty() => old.unread,
                 true => 0,
@@ -221,6 +226,15 @@ mod tests {
             now.carry_over(&table(first()), &ids(&now, &read));
             assert_eq!(dead(&now, &read), [0; 0]);
         }
+    }
+
+    #[test]
+    fn a_failed_unit_costs_what_it_did() {
+        let before = table(first());
+        let mut now = table(first());
+        (now.units[3].fingerprint, now.units[3].millis) = (0, 1);
+        now.carry_over(&before, &BTreeSet::new());
+        assert_eq!(now.units[3].millis, 13);
     }
 
     #[test]

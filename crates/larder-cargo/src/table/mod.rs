@@ -17,7 +17,12 @@
 //!
 //! **What is read.** Two small files a unit, the hash and its JSON, and the `dep-*` file only where it names something:
 //! 14 bytes, as those of registry packages have, name nothing. rustc's `.d` is read only where a package's name does
-//! not say where the package is. Everything else, sizes and costs among it, is from the listing.
+//! not say where the package is. Everything else, sizes and costs among it, is from the listing. Measured with 802 units
+//! among 12,172 files, on a warm cache: 1,835 reads of 0.6 MB and 23 ms in all, half of them in the reads.
+//!
+//! **What a unit cost** is the time from its `invoked.timestamp` to its hash file, which cargo writes when the process has
+//! ended, and not again. Its newest output would do for a build, but a check writes its `.rmeta` early and then goes on
+//! checking: measured on the same directory, often a fifth of what it really took. Documentation has no output of its own.
 
 mod dep_info;
 mod fingerprint;
@@ -180,7 +185,6 @@ impl Note<'_, '_> {
         }
         let deps = &self.fingerprint.deps;
         let started = self.folder.invoked.unwrap_or(0);
-        // Cargo writes the hash file when the unit's process ended, and never again.
         let lasted = if started == 0 { 0 } else { self.ended.saturating_sub(started) };
         Unit {
             id: UnitId { root: self.folder.root.to_vec(), hash: self.folder.hash.to_owned() },
@@ -207,6 +211,7 @@ impl Note<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// A unit that cost as many milliseconds as its fingerprint says.
     pub(super) fn registry(package: &str, target: &str, fingerprint: u64, deps: &[u64]) -> Unit {
@@ -239,5 +244,66 @@ mod tests {
 
     pub(super) fn table(units: Vec<Unit>) -> UnitTable {
         UnitTable { units }
+    }
+
+    /// Listings made of cargo's own words, with contents that are sometimes cargo's too.
+    fn listings() -> impl Strategy<Value = Vec<(String, Vec<u8>)>> {
+        let words = |words: &'static str| prop::sample::select(words.split(' ').collect::<Vec<_>>());
+        let folder = words(
+            "debug/.fingerprint/a-0123456789abcdef debug/.fingerprint/b-0000000000000000 debug/deps debug/build/a-0123456789abcdef \
+             debug/build/a/0123456789abcdef/fingerprint debug/build/a/0123456789abcdef/out debug/incremental/a-1/s-1-2-3",
+        );
+        let file = words(
+            "lib-a lib-a.json dep-lib-a run-build-script-x run-build-script-x.json build-script-x build-script-x.json dep-build-script-x \
+             invoked.timestamp a-0123456789abcdef.d liba-0123456789abcdef.rlib lib-a.b output-lib-a .json dep-",
+        );
+        let known: Vec<Vec<u8>> = vec![
+            b"0123456789abcdef".to_vec(),
+            Vec::new(),
+            br#"{"deps":[[1,"x",false,17279655951921914625]],"local":[{"CheckDepInfo":{}},{"RerunIfChanged":{"paths":["x","../y"]}}]}"#.to_vec(),
+            br#"{"local":[{"Precalculated":"1.2s (x)"},{"Later":1}]}"#.to_vec(),
+            b"\x01\0\0\0\xff\x01\x01\0\0\0\0\x01\0\0\0x\0\0\0\0\0".to_vec(),
+            b"x: a/x /b/x c\n".to_vec(),
+        ];
+        let content = prop_oneof![4 => prop::sample::select(known), 1 => prop::collection::vec(any::<u8>(), 0..20)];
+        prop::collection::vec(((folder, file).prop_map(|(folder, file)| format!("{folder}/{file}")), content), 0..12)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2048))]
+
+        #[test]
+        fn no_directory_makes_it_panic(listing in listings(), several: bool) {
+            let content: BTreeMap<PathBuf, &Vec<u8>> =
+                listing.iter().map(|(path, content)| (Path::new("/t").join(path), content)).collect();
+            let files: Vec<TargetFile<'_>> = listing.iter().zip(0..).map(|((path, content), inode)| TargetFile {
+                path: path.as_bytes(),
+                size: content.len() as u64,
+                mtime: i64::from(inode) * 1_000_000_000,
+                inode,
+            }).collect();
+            let mut packages = BTreeMap::new();
+            if several {
+                packages.insert("a".to_owned(), vec![PathBuf::from("/w/a"), PathBuf::from("/w/b")]);
+            }
+            let context = Context {
+                workspace_root: Path::new("/w"),
+                target_dir: Path::new("/t"),
+                cargo_home: Some(Path::new("/b")),
+                packages: &packages,
+            };
+            let table = UnitTable::read(&files, &context, &|path| content.get(path).map(|content| (*content).clone()));
+            let all = table.live(&|_| true);
+            let mut again = table.clone();
+            again.carry_over(&table, &all);
+            prop_assert!(again.dead(&all).is_empty());
+            prop_assert!(table.why(&table, &|_| Seen::Changed).is_empty());
+            prop_assert_eq!(table.dirty(&|_| true, &|_| true).len(), table.units.len());
+            for path in table.dead_files(&all.into_iter().collect::<Vec<_>>(), &files) {
+                prop_assert!(files.iter().any(|file| file.path == path));
+            }
+            let json = serde_json::to_vec(&table).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<UnitTable>(&json).unwrap(), table);
+        }
     }
 }
