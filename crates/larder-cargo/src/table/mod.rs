@@ -134,7 +134,7 @@ pub struct Unit {
 impl UnitTable {
     /// Reads the table of a directory from its listing and, through `read`, from cargo's notes in it.
     ///
-    /// What cannot be read or understood is left out: cargo builds such a unit again.
+    /// A unit whose notes cannot be read or understood is left out, and nothing is claimed of it.
     pub fn read(files: &[TargetFile<'_>], context: &Context<'_>, read: Read<'_>) -> Self {
         let open = |path: &[u8]| read(&inputs::join(context.target_dir, path));
         let folders = gather::by_unit(files);
