@@ -11,7 +11,7 @@ use crate::blob::Digest;
 use crate::error::Result;
 use crate::provenance::{Provenance, Stamp, State};
 use crate::session::name_of;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Header, Snapshot};
 use crate::store::{SESSIONS, Store};
 use larder_fs::{Dir, Kind, Meta, Timestamp};
 use rayon::prelude::*;
@@ -125,9 +125,9 @@ impl Store {
     }
 
     /// What the snapshot was built from that was last restored to or saved from the directory `root`.
-    pub fn last_provenance(&self, root: &Path) -> Option<Provenance> {
+    pub fn last_provenance(&self, root: &Path) -> Option<(Header, Provenance)> {
         let session = self.session(root)?;
-        Snapshot::load_provenance(&session.snapshot_path(self)).ok().map(|(_, provenance)| provenance)
+        Snapshot::load_provenance(&session.snapshot_path(self)).ok()
     }
 
     /// Writes down what was observed, so that the next time need not read it. Losing the record costs only time.

@@ -126,6 +126,12 @@ larder restore --path node_modules --key npm-$HASH --fallback-key npm-")]
     Verify,
     /// Remove snapshots, and what only they needed
     Rm(RmArgs),
+    /// Say which units the last saved build compiled, and why
+    #[command(
+        after_help = "Cargo says of a unit that it is dirty, or, for most reasons, nothing at all. larder compares \
+the units before and after a build and names the file, flag, variable or dependency. Example: larder why serde"
+    )]
+    Why(WhyArgs),
     /// Show every setting, its value, and where that comes from
     Config(ConfigArgs),
     /// Measure larder against rsync, cp and tar | zstd on a directory of yours
@@ -164,6 +170,9 @@ pub(crate) struct How {
     /// Remove what is in the directory and not in the snapshot; replace what is newer
     #[arg(long)]
     pub(crate) exact: bool,
+    /// Say which snapshots were considered, and what building on each would cost
+    #[arg(long)]
+    pub(crate) explain: bool,
 }
 
 #[derive(Debug, Args)]
@@ -228,6 +237,15 @@ pub(crate) struct RmArgs {
     /// Change nothing; say what would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Only this crate or unit
+    #[arg(value_name = "UNIT|CRATE")]
+    pub(crate) unit: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ mod cli;
 mod commands;
 mod faults;
 mod host;
+mod reasons;
 mod report;
 mod request;
 #[cfg(test)]

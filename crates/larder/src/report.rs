@@ -10,6 +10,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Raised when a field changes its meaning or goes away; new fields may appear without.
 pub(crate) const SCHEMA_VERSION: u32 = 1;
@@ -154,6 +155,24 @@ pub(crate) struct Transfer {
     pub(crate) dry_run: bool,
     /// How long it took, in milliseconds.
     pub(crate) duration_ms: u64,
+}
+
+impl ConsideredReport {
+    /// One line for people.
+    pub(crate) fn line(&self) -> String {
+        let job = if self.same_job { "" } else { " of another job" };
+        let unknown = match self.unknown_packages {
+            0 => String::new(),
+            packages => format!(", and {packages} packages that it does not know"),
+        };
+        format!(
+            "considered {}{job}: {} sources differ, {} units to build again (about {:.1} s){unknown}",
+            self.snapshot,
+            self.differing,
+            self.units,
+            Duration::from_millis(self.predicted_ms).as_secs_f64()
+        )
+    }
 }
 
 impl Transfer {
@@ -358,6 +377,44 @@ pub(crate) struct Rm {
     pub(crate) bytes: u64,
     /// Whether nothing was changed because only the plan was asked for.
     pub(crate) dry_run: bool,
+}
+
+/// One unit of `why`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct WhyUnit {
+    /// The package.
+    pub(crate) package: String,
+    /// Kind and name of the target, as cargo names it in its fingerprints.
+    pub(crate) target: String,
+    /// Cargo's hash of the unit.
+    pub(crate) hash: String,
+    /// The profile folder.
+    pub(crate) profile: String,
+    /// What it cost, in milliseconds.
+    pub(crate) ms: u64,
+    /// Whether it was built only because others were.
+    pub(crate) consequence: bool,
+    /// Why, in words.
+    pub(crate) reasons: Vec<String>,
+}
+
+/// The object of `why`.
+#[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Why {
+    /// Version of this object.
+    pub(crate) schema_version: u32,
+    /// The snapshot that the build was saved as; `null` where there is none.
+    pub(crate) snapshot: Option<String>,
+    /// Its key.
+    pub(crate) key: Option<String>,
+    /// The snapshot that the build started from.
+    pub(crate) since: Option<String>,
+    /// Units that were not built.
+    pub(crate) fresh: u64,
+    /// Units that were, or those asked for.
+    pub(crate) units: Vec<WhyUnit>,
 }
 
 /// One setting of `config`.

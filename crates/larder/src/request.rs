@@ -94,6 +94,8 @@ pub(crate) struct Request {
     keyed_by_lock: bool,
     /// Whether any snapshot of the place will do, the nearest first: nobody named one.
     pub(crate) by_nearness: bool,
+    /// Whether to say what was considered.
+    pub(crate) explain: bool,
 }
 
 impl Request {
@@ -203,6 +205,7 @@ fn cargo(which: &Which, how: &How, settings: &Settings, dir: &Path, command: &[O
         parts: project.parts.clone(),
         keyed_by_lock: which.key.is_none(),
         by_nearness: which.key.is_none() && how.fallback_key.is_empty(),
+        explain: how.explain,
         project: Some(project),
         roots,
     })
@@ -232,6 +235,7 @@ fn paths(which: &Which, how: &How, command: &[OsString]) -> Result<Request> {
         roots,
         keyed_by_lock: false,
         by_nearness: false,
+        explain: how.explain,
     })
 }
 

@@ -15,6 +15,7 @@ fn the_schemas_are_those_of_the_types() {
         ("ls", schemars::schema_for!(report::Ls)),
         ("verify", schemars::schema_for!(report::Verify)),
         ("rm", schemars::schema_for!(report::Rm)),
+        ("why", schemars::schema_for!(report::Why)),
         ("config", schemars::schema_for!(report::Config)),
         ("bench", bench::schema()),
     ];

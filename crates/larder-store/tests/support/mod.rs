@@ -2,12 +2,7 @@
 //!
 //! Trees are compared with `std` alone, so that a mistake in larder-fs cannot hide itself.
 
-#![allow(
-    dead_code,
-    unused_macros,
-    clippy::allow_attributes,
-    reason = "each test target uses a part of it"
-)]
+#![allow(dead_code, unused_macros, clippy::allow_attributes, reason = "each test target uses a part of it")]
 
 use larder_store::{
     Events, Fallout, LinkMode, Opaque, Place, PlaceRoots, Policy, RestoreRequest, Restored, Result, Root, SaveRequest,

@@ -7,6 +7,7 @@ mod rm;
 mod run;
 mod save;
 mod verify;
+mod why;
 
 use crate::bench;
 use crate::cargo::lock_targets;
@@ -30,6 +31,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Ls(args) => ls::run(&cli.global, args),
         Command::Verify => verify::run(&cli.global),
         Command::Rm(args) => rm::run(&cli.global, args),
+        Command::Why(args) => why::run(&cli.global, args),
         Command::Config(args) => config::run(&cli.global, args),
         Command::Bench(args) => {
             let larder = std::env::current_exe().context("cannot find larder's own executable")?;

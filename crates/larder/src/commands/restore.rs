@@ -83,5 +83,9 @@ pub(super) fn restore(
         Some(checkout) if !dry_run => sources::settle(store, &restored, checkout, &request.dirs(), talk)?,
         _ => None,
     };
-    Ok(Transfer::restored(restored, &request.key).with_sources(stamped, considered))
+    let transfer = Transfer::restored(restored, &request.key).with_sources(stamped, considered);
+    if request.explain {
+        transfer.considered.iter().for_each(|considered| talk.say(&considered.line()));
+    }
+    Ok(transfer)
 }

@@ -5,9 +5,9 @@ use crate::cargo::Project;
 use crate::host;
 use crate::settings::Settings;
 use larder_cargo::UnitId;
-use larder_cargo::table::{Context, Lock, TargetFile, UnitTable};
+use larder_cargo::table::{Context, Lock, Reason, Seen, TargetFile, UnitTable};
 use larder_fs::{Dir, FileNode, Kind, Timestamp, Tree};
-use larder_store::{Events, Provenance, Review, Source, Store};
+use larder_store::{Events, Observed, Provenance, Review, Source, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -28,6 +28,20 @@ pub(crate) struct Notes {
     pub(crate) lock: Option<Lock>,
     /// The units, with what each was made from.
     pub(crate) units: UnitTable,
+    /// The units that were built since the snapshot before, and why.
+    pub(crate) built: Vec<Built>,
+    /// That snapshot's name; `None` for the first one.
+    pub(crate) since: Option<String>,
+}
+
+/// A unit that was built, and why.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Built {
+    pub(crate) id: UnitId,
+    pub(crate) package: String,
+    pub(crate) target: String,
+    pub(crate) millis: u64,
+    pub(crate) reasons: Vec<Reason>,
 }
 
 impl Notes {
@@ -57,6 +71,13 @@ impl Notes {
     }
 }
 
+/// The snapshot that a build started from.
+struct Before {
+    snapshot: String,
+    notes: Notes,
+    stamps: Provenance,
+}
+
 /// Watches a save: learns from the examined directories what there is to record.
 pub(crate) struct Record<'a> {
     store: &'a Store,
@@ -66,6 +87,7 @@ pub(crate) struct Record<'a> {
     /// Whether units that nobody wants any more are left out of the snapshot.
     prune: bool,
     sources: OnceLock<anyhow::Result<Sources>>,
+    before: OnceLock<Option<Before>>,
     units: Mutex<UnitTable>,
 }
 
@@ -77,16 +99,31 @@ impl<'a> Record<'a> {
         prune: bool,
         events: &'a dyn Events,
     ) -> Self {
-        Self { store, project, settings, events, prune, sources: OnceLock::new(), units: Mutex::default() }
+        Self {
+            store,
+            project,
+            settings,
+            events,
+            prune,
+            sources: OnceLock::new(),
+            before: OnceLock::new(),
+            units: Mutex::default(),
+        }
     }
 
     fn sources(&self) -> &anyhow::Result<Sources> {
         self.sources.get_or_init(|| Sources::find(self.project, self.settings))
     }
 
-    /// The units of the snapshot that was last restored to or saved from the directory.
-    fn before(&self, path: &Path) -> Option<UnitTable> {
-        self.store.last_provenance(path).and_then(|provenance| Notes::of(&provenance)).map(|notes| notes.units)
+    /// The snapshot that was last restored to or saved from the build directory.
+    fn before(&self) -> Option<&Before> {
+        let read = || {
+            let dirs = self.project.directories();
+            let (header, provenance) = self.store.last_provenance(&larder_fs::resolve(dirs.last()?).ok()?)?;
+            let notes = Notes::of(&provenance)?;
+            Some(Before { snapshot: header.id, notes, stamps: provenance })
+        };
+        self.before.get_or_init(read).as_ref()
     }
 
     fn units(&self) -> std::sync::MutexGuard<'_, UnitTable> {
@@ -111,7 +148,7 @@ impl Review for Record<'_> {
         };
         let mut units = UnitTable::read(&files, &context, &host::read);
         let left_out = match self.prune {
-            true => prune(&mut units, self.before(path), tree, &files),
+            true => prune(&mut units, self.before().map(|before| &before.notes.units), tree, &files),
             false => Vec::new(),
         };
         *self.units() = units;
@@ -129,18 +166,44 @@ impl Review for Record<'_> {
             }
         };
         let units = std::mem::take(&mut *self.units());
-        let notes = Notes {
+        let before = self.before();
+        let mut notes = Notes {
             version: VERSION,
             packages: sources.package_dirs().map(|dir| dir.clone().into_os_string()).collect(),
             lock: lock_of(self.project),
             units,
+            built: Vec::new(),
+            since: before.map(|before| before.snapshot.clone()),
         };
         let hidden = |path: &Path| sources.is_hidden(path);
         let observed = self.store.observe(&sources.root, to_observe(sources, &notes), &hidden);
         if let Err(error) = self.store.remember_sources(&sources.root, &observed) {
             tracing::info!("the next time reads all sources again: {error}");
         }
+        let nothing = UnitTable::default();
+        let seen = |path: &Path| before.map_or(Seen::Same, |before| seen(&before.stamps, &observed, path));
+        let built = notes.units.why(before.map_or(&nothing, |before| &before.notes.units), &seen);
+        notes.built = built
+            .into_iter()
+            .map(|why| Built {
+                id: why.unit.id.clone(),
+                package: why.unit.package.clone(),
+                target: why.unit.target.clone(),
+                millis: why.unit.millis,
+                reasons: why.reasons,
+            })
+            .collect();
         Provenance { stamps: observed.stamps, notes: postcard::to_stdvec(&notes).expect("notes are plain data") }
+    }
+}
+
+/// What became of a source since the snapshot before.
+fn seen(then: &Provenance, now: &Observed, path: &Path) -> Seen {
+    match (then.stamp(path), now.stamp(path)) {
+        (Some(then), Some(now)) if super::checkout::same(then, now) => Seen::Same,
+        (Some(_), None) => Seen::Missing,
+        (None, None) => Seen::Same,
+        (_, Some(_)) => Seen::Changed,
     }
 }
 
@@ -202,8 +265,9 @@ fn listing<'a>(tree: &Tree, names: &'a [OsString]) -> Vec<TargetFile<'a>> {
 ///
 /// A restore marks every hash file as unread, and cargo reads that of each unit of a build. Where the file system keeps
 /// no access times all of them stay unread; then nothing is known, and only what a new unit superseded goes.
-fn prune(units: &mut UnitTable, before: Option<UnitTable>, tree: &Tree, files: &[TargetFile<'_>]) -> Vec<bool> {
-    let before = before.unwrap_or_default();
+fn prune(units: &mut UnitTable, before: Option<&UnitTable>, tree: &Tree, files: &[TargetFile<'_>]) -> Vec<bool> {
+    let nothing = UnitTable::default();
+    let before = before.unwrap_or(&nothing);
     let read: HashSet<&[u8]> = files
         .iter()
         .zip(&tree.files)
@@ -215,7 +279,7 @@ fn prune(units: &mut UnitTable, before: Option<UnitTable>, tree: &Tree, files: &
     if !live.iter().any(|id| old.contains(id)) {
         live.extend(units.units.iter().map(|unit| unit.id.clone()).filter(|id| old.contains(id)));
     }
-    units.carry_over(&before, &live);
+    units.carry_over(before, &live);
     let dead = units.dead(&live);
     let gone: HashSet<&[u8]> = units.dead_files(&dead, files).into_iter().collect();
     let dead: HashSet<UnitId> = dead.into_iter().collect();

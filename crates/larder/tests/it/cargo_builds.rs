@@ -87,20 +87,21 @@ fn a_rebuild_in_a_restored_tree_leaves_the_store_alone() {
     let (restored, _) = built(&sandbox, &project, &["--link-mode", "hardlink", "--save", "never"], &["true"]);
     assert!(modes(&restored)["hardlink"] > 5, "{restored}");
     // Everything is compiled anew, in place of files that are linked to the store.
-    project.edit("part/src/lib.rs", "7", "8");
-    project.edit("mac/src/lib.rs", "42", "43");
-    project.edit("word.txt", "plain", "changed");
+    let edits = [("part/src/lib.rs", "7", "8"), ("mac/src/lib.rs", "42", "43"), ("word.txt", "plain", "changed")];
+    edits.iter().for_each(|(file, old, new)| project.edit(file, old, new));
     said(&mut project.cargo(&sandbox, &["build"])).ok();
     assert_eq!(project.output(&sandbox), "changed 8 43");
     assert_eq!(sandbox.json(["verify"])["clean"], true);
-    // Saved again, and then the older one by its key.
+    // Saved again under a key of its own; with the old sources the older one is the nearest.
     let (_, _) = built(&sandbox, &project, &["--key", "edited"], &BUILD);
     let edited = list(&project.target);
     take_away(&sandbox, &project);
+    edits.iter().for_each(|(file, old, new)| project.edit(file, new, old));
     let hit = sandbox.json(["restore", "--workspace", "app", "--job", "cargo-test"]);
     assert_eq!((&hit["outcome"], &hit["snapshot"]), (&"hit".into(), &saved));
     assert_is(&before, &project.target);
     take_away(&sandbox, &project);
+    edits.iter().for_each(|(file, old, new)| project.edit(file, old, new));
     assert_eq!(sandbox.json(["restore", "--workspace", "app", "--key", "edited"])["outcome"], "hit");
     assert_is(&edited, &project.target);
     assert_eq!(sandbox.json(["verify"])["clean"], true);

@@ -240,6 +240,7 @@ fn save() {
                               command, else `job`]
           --link-mode <MODE>  How files leave and enter the store [possible values: auto, spare,
                               subvolume, reflink, hardlink, overlay, copy]
+          --prune             Leave out units that no build wants any more, as `run` does after success
           --spare             Prepare a tree so that the next restore is one rename
           --dry-run           Change nothing; say what would be done
       -h, --help              Print help (see more with '--help')
@@ -390,6 +391,8 @@ fn every_setting_shows_where_it_comes_from() {
     spare      true                             [ROOT]/repository/larder.toml
     job        nightly                          LARDER_JOB
     disable    false                            default
+    ignore                                      default
+    inputs                                      default
     ");
     // The command line is stronger than all of them.
     let from_line = said(sandbox.larder(["config", "--store", "here"]).env("LARDER_EXACT", "yes"));
@@ -403,5 +406,7 @@ fn every_setting_shows_where_it_comes_from() {
     spare      false                            [ROOT]/home/.config/larder/larder.toml
     job                                         default
     disable    false                            default
+    ignore                                      default
+    inputs                                      default
     ");
 }

@@ -45,6 +45,10 @@ fn every_command_prints_what_its_schema_says() {
     let tree = schemas.sandbox.path("tree");
     plant(&tree);
     let keyed = |verb: &str, key: &str| args([verb, "--path"]).with(&tree).and(["--key", key]);
+    let package = schemas.sandbox.path("package/Cargo.toml");
+    fs::create_dir_all(package.parent().unwrap()).unwrap();
+    fs::write(&package, "[package]\nname = 'a'\n[lib]\npath = 'Cargo.toml'\n").unwrap();
+    schemas.check(args(["why", "--workspace", "package"]));
     for empty in ["ls", "verify", "config"] {
         schemas.check(args([empty]));
     }

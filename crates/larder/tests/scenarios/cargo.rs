@@ -106,7 +106,8 @@ impl Done {
             let is_test = unit.contains("-test") || unit.contains(" test ");
             let output = run(program, if is_test { &["--test-threads=1"] } else { &[] });
             let text = String::from_utf8_lossy(&output.stdout);
-            let text: Vec<&str> = text.lines().filter(|line| !is_test || line.starts_with("test ") && line.contains(" ... ")).collect();
+            let text: Vec<&str> =
+                text.lines().filter(|line| !is_test || line.starts_with("test ") && line.contains(" ... ")).collect();
             says.insert(unit.clone(), format!("{}{}", text.join("\n"), ending(&output)));
         }
         for folder in &self.pages {
