@@ -8,12 +8,13 @@ use crate::error::Result;
 use crate::provenance::Provenance;
 use crate::snapshot::{Found, Header, Snapshot};
 use crate::store::Store;
+use rayon::prelude::*;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// So many snapshots are judged for nearness, the newest of a place: older ones are hardly nearer, and each costs a
-/// read of some hundred kilobytes.
-const JUDGED: usize = 16;
+/// So many snapshots of the exact key, and as many of others, are judged for nearness, the newest ones: older ones are
+/// hardly nearer, and each costs some milliseconds.
+const JUDGED: usize = 8;
 
 /// What only the caller knows about snapshots.
 pub trait Guide: Sync {
@@ -63,24 +64,19 @@ impl Store {
             Ok((header, provenance)) => guide.cost(&header, &provenance),
             Err(_) => Some(u64::MAX),
         };
-        let mut judged: Vec<(u64, Found)> = Vec::new();
-        for found in exact.iter().take(JUDGED) {
-            match cost(found) {
-                // Nothing can be nearer.
-                Some(0) => {
-                    judged.insert(0, (0, found.clone()));
-                    return Ok(judged.into_iter().map(|(_, found)| found).collect());
-                }
-                Some(cost) => judged.push((cost, found.clone())),
-                None => {}
-            }
+        let judge = |found: &[Found]| -> Vec<(u64, Found)> {
+            found.par_iter().filter_map(|found| Some((cost(found)?, found.clone()))).collect()
+        };
+        // Mostly the newest is the one, and nothing can be nearer than no work at all.
+        let (newest, older) = exact.split_at(exact.len().min(1));
+        let mut judged = judge(newest);
+        if judged.first().is_some_and(|(cost, _)| *cost == 0) {
+            return Ok(newest.to_vec());
         }
-        let others = self.find_all(&request.place)?.into_iter().filter(|found| !exact.contains(found));
-        for found in others.take(JUDGED) {
-            if let Some(cost) = cost(&found) {
-                judged.push((cost, found));
-            }
-        }
+        judged.extend(judge(&older[..older.len().min(JUDGED)]));
+        let mut others = self.find_all(&request.place)?;
+        others.retain(|found| !exact.contains(found));
+        judged.extend(judge(&others[..others.len().min(JUDGED)]));
         // Stable: the exact key before others, the newest before older ones.
         judged.sort_by_key(|(cost, _)| *cost);
         Ok(judged.into_iter().map(|(_, found)| found).collect())

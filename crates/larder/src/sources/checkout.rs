@@ -58,9 +58,12 @@ impl<'a> Checkout<'a> {
         if root + 1 < self.project.directories().len() { None } else { Notes::of(provenance) }
     }
 
-    /// The snapshots that were judged, in that order.
+    /// The snapshots that were judged, the nearest first.
     pub(crate) fn considered(&self) -> Vec<Considered> {
-        self.considered.lock().expect("no thread panics while judging").clone()
+        let mut all = self.considered.lock().expect("no thread panics while judging").clone();
+        all.sort_by(|a, b| b.snapshot.cmp(&a.snapshot));
+        all.sort_by_key(|one| (!one.same_job, one.prediction.millis, one.prediction.units));
+        all
     }
 
     fn predict(&self, provenance: &Provenance, notes: &Notes) -> (Prediction, Vec<PathBuf>) {

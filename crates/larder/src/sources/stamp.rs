@@ -49,7 +49,11 @@ pub(crate) fn settle(
             for (dir, folder) in dirs.iter().flat_map(|dir| notes.fingerprints().map(move |folder| (dir, folder))) {
                 let path = dir.join(folder);
                 if larder_fs::exists(&path) {
-                    larder_fs::remove_tree(&path)?;
+                    // Whoever goes on with such a directory must neither build in it unwarned nor save it.
+                    larder_fs::remove_tree(&path).map_err(|e| larder_store::Error::HalfRestored {
+                        path: dir.clone(),
+                        source: Some(Box::new(e.into())),
+                    })?;
                 }
             }
             Ok(None)

@@ -23,6 +23,7 @@ fn larder() {
       ls       List snapshots
       verify   Read everything and check it: exits 1 if something is damaged
       rm       Remove snapshots, and what only they needed
+      why      Say which units the last saved build compiled, and why
       config   Show every setting, its value, and where that comes from
       bench    Measure larder against rsync, cp and tar | zstd on a directory of yours
       help     Print this message or the help of the given subcommand(s)
@@ -148,6 +149,9 @@ fn run() {
           --exact
               Remove what is in the directory and not in the snapshot; replace what is newer
 
+          --explain
+              Say which snapshots were considered, and what building on each would cost
+
           --save <WHEN>
               When to save
 
@@ -205,6 +209,8 @@ fn restore() {
                                    may be repeated, in order
           --exact                  Remove what is in the directory and not in the snapshot; replace what
                                    is newer
+          --explain                Say which snapshots were considered, and what building on each would
+                                   cost
           --dry-run                Change nothing; say what would be done
       -h, --help                   Print help (see more with '--help')
       -V, --version                Print version
