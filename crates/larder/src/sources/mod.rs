@@ -48,6 +48,8 @@ pub(crate) struct Sources {
     listed: Vec<Source>,
     /// Directories that hold no sources: where the build writes.
     hidden: Vec<PathBuf>,
+    /// Target directories in the trees that are not the project's own.
+    foreign: Vec<PathBuf>,
     /// Folders that a manifest names and that are not there.
     missing: Vec<PathBuf>,
     /// CARGO_HOME, whose sources never change.
@@ -65,6 +67,8 @@ impl Sources {
         let mut hidden = project.directories();
         hidden.extend(project.directories().iter().filter_map(|dir| larder_fs::canonicalize(dir).ok()));
         hidden.push(settings.store.value.clone());
+        // Some keep CARGO_HOME in the workspace. Its configuration is a source, what cargo downloads is not.
+        hidden.extend(project.cargo_home.iter().flat_map(|home| [home.join("registry"), home.join("git")]));
         let lines = rules::IGNORED.iter().copied().chain(settings.ignore.value.iter().map(String::as_str));
         let extra: Vec<PathBuf> = settings.inputs.value.iter().map(|path| root.join(path)).collect();
         let mut sources = Self {
@@ -74,6 +78,7 @@ impl Sources {
             packages: BTreeMap::new(),
             listed: Vec::new(),
             hidden,
+            foreign: Vec::new(),
             missing: Vec::new(),
             cargo_home: project.cargo_home.clone(),
             extra,
@@ -142,6 +147,7 @@ impl Sources {
         let found = larder_fs::walk_chosen(&Dir::open(tree)?, &choose)?;
         let files = found.files.iter().map(|file| found.relative(file.dir, &file.name));
         let links = found.symlinks.iter().map(|link| found.relative(link.dir, &link.name));
+        self.foreign.extend(chooser.targets());
         let paths: Vec<PathBuf> = files.chain(links).map(|relative| tree.join(relative)).collect();
         self.listed.extend(paths.iter().map(|path| Source { path: path.clone(), listed: true }));
         Ok(paths)
@@ -171,6 +177,11 @@ impl Sources {
         let tree = self.trees.iter().find(|tree| path.starts_with(tree));
         let Some(relative) = tree.and_then(|tree| path.strip_prefix(tree).ok()) else { return false };
         self.ignored.matched_path_or_any_parents(self.root.join(relative), false).is_ignore()
+    }
+
+    /// Target directories of other builds of the same sources.
+    pub(crate) fn foreign(&self) -> &[PathBuf] {
+        &self.foreign
     }
 
     /// Siblings that are not there, for people.

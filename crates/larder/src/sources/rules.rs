@@ -74,6 +74,7 @@ impl Level {
 /// Chooses the sources of one tree, directory by directory, parents first.
 pub(super) struct Chooser<'a> {
     hidden: &'a [PathBuf],
+    targets: Mutex<Vec<PathBuf>>,
     levels: Mutex<HashMap<OsString, Arc<Level>>>,
     top: Arc<Level>,
 }
@@ -92,13 +93,22 @@ impl<'a> Chooser<'a> {
                 }
             }
         }
-        Self { hidden, levels: Mutex::new(HashMap::new()), top }
+        Self { hidden, targets: Mutex::default(), levels: Mutex::new(HashMap::new()), top }
+    }
+
+    /// The target directories that were met and not entered.
+    pub(super) fn targets(self) -> Vec<PathBuf> {
+        self.targets.into_inner().expect("no thread panics while choosing")
     }
 
     /// Takes out of a listing what is no source.
     pub(super) fn choose(&self, dir: &Dir, relative: &OsStr, entries: &mut Vec<Entry>) {
         let is_root = relative.is_empty();
-        if !is_root && entries.iter().any(|entry| entry.name == "CACHEDIR.TAG") {
+        let has = |name: &str| entries.iter().any(|entry| entry.name == name);
+        if !is_root && has("CACHEDIR.TAG") {
+            if has(".rustc_info.json") {
+                self.targets.lock().expect("no thread panics while choosing").push(dir.path().to_path_buf());
+            }
             entries.clear();
             return;
         }

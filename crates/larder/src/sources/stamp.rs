@@ -72,6 +72,13 @@ fn stamp(
     for path in checkout.sources.missing() {
         events.warn(&format!("{} is named by a manifest, and is not there", path.display()));
     }
+    if let Some(target) = checkout.sources.foreign().first() {
+        events.warn(&format!(
+            "{} was built from these sources too, without larder: no file gets an older time, because what was built \
+             there from other contents would seem fresh; remove it to have nothing built again",
+            target.display()
+        ));
+    }
     let recorded = provenance.stamps.iter().map(|stamp| Source { path: stamp.path().to_path_buf(), listed: false });
     let listed: BTreeSet<&Path> = checkout.sources.listed.iter().map(|source| source.path.as_path()).collect();
     let besides = recorded.filter(|source| !listed.contains(source.path.as_path()));
@@ -101,6 +108,7 @@ fn remember(store: &Store, sources: &Sources, observed: &Observed) {
 /// What changed, and the time that each source gets.
 fn compare(provenance: &Provenance, notes: &Notes, checkout: &Checkout<'_>) -> (Stamped, Vec<(PathBuf, Time)>) {
     let sources = &checkout.sources;
+    let foreign = !sources.foreign().is_empty();
     let mut stamped = Stamped::default();
     let mut times: BTreeMap<PathBuf, Time> = BTreeMap::new();
     let mut changes: Vec<(PathBuf, Change)> = Vec::new();
@@ -113,7 +121,8 @@ fn compare(provenance: &Provenance, notes: &Notes, checkout: &Checkout<'_>) -> (
         let time = match (then, now) {
             (Some(then), Some(now)) if same(then, now) => {
                 stamped.unchanged += u64::from(!now.is_dir());
-                (then.mtime != now.mtime).then_some(Time::At(then.mtime))
+                let earlier = then.mtime < now.mtime;
+                (then.mtime != now.mtime && !(earlier && foreign)).then_some(Time::At(then.mtime))
             }
             (_, Some(_)) => Some(Time::Now),
             (_, None) => None,
