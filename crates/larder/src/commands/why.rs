@@ -99,7 +99,8 @@ fn text(why: &Why, wanted: Option<&str>) -> String {
         (count, _) => {
             let ms = why.units.iter().map(|unit| unit.ms).sum();
             let since = why.since.as_deref().map_or("nothing".to_owned(), |since| format!("the snapshot {since}"));
-            format!("{count} units were built in {} on top of {since}, {} were fresh\n", time(ms), why.fresh)
+            let units = if count == 1 { "1 unit was".to_owned() } else { format!("{count} units were") };
+            format!("{units} built in {} on top of {since}, {} were fresh\n", time(ms), why.fresh)
         }
     };
     let (followers, roots): (Vec<&WhyUnit>, Vec<&WhyUnit>) = why.units.iter().partition(|unit| unit.consequence);

@@ -6,6 +6,7 @@ mod cargo_builds;
 mod cli;
 mod contract;
 mod file_systems;
+mod freshness;
 mod help;
 mod overlay;
 mod run;
