@@ -59,6 +59,7 @@ pub(crate) struct Done {
 impl Done {
     pub(crate) fn of(output: &Output) -> Self {
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let mut considered = String::new();
         let mut done = Self { succeeded: output.status.success(), ..Self::default() };
         for message in out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
             match message["reason"].as_str() {
@@ -67,6 +68,8 @@ impl Done {
                     let text = message["message"]["rendered"].as_str().unwrap_or_default();
                     done.warnings.insert(text.to_owned());
                 }
+                // larder's own object, after everything of cargo's.
+                None if message["schema_version"].is_u64() => considered = choice(&message),
                 _ => {}
             }
         }
@@ -75,7 +78,7 @@ impl Done {
             let line = line.trim_start();
             !line.starts_with("Running ") && !line.starts_with("Fresh ")
         };
-        done.talk = err.lines().filter(is_worth_reading).collect::<Vec<_>>().join("\n");
+        done.talk = err.lines().filter(is_worth_reading).collect::<Vec<_>>().join("\n") + &considered;
         if !done.succeeded {
             done.talk.push_str(&format!("\n{}", done.warnings.iter().cloned().collect::<String>()));
         }
@@ -152,6 +155,12 @@ fn name_of(message: &Value, files: &[&str]) -> String {
         "bin" => format!("{package} bin{test} {name}"),
         kind => format!("{package} {kind} {name}"),
     }
+}
+
+/// Why larder chose the snapshot that it restored.
+fn choice(object: &Value) -> String {
+    let lines = object["considered"].as_array().into_iter().flatten().map(|one| format!("\nconsidered: {one}"));
+    format!("\nrestored: {} {}{}", object["snapshot"], object["sources"], lines.collect::<String>())
 }
 
 /// `path+file:///w/app#0.1.0`, `path+file:///w/folder#name@0.1.0`

@@ -1,8 +1,8 @@
 //! How a checkout comes about: kept, moved, dated by somebody, made on a machine with another clock.
 
-use crate::projects::{PROGRAM, RUN, manifest, package, saying, scripted};
+use crate::projects::{PROGRAM, RUN, SCRIPT, manifest, package, saying, scripted};
 use crate::scenarios;
-use crate::step::step;
+use crate::step::{NEAREST, UNSEEN, step};
 
 const OTHER_PATH: &str = "nothing that was built for another path may be used";
 
@@ -48,8 +48,8 @@ scenarios! {
 
     deleted_in_a_kept_checkout =>
         scripted("let word = fs::read_to_string(\"word.txt\").unwrap_or(\"absent\".into());").build([
-            step("kept").kept().delete("app/word.txt").compiles(RUN).says("absent"),
-            step("back, without target").kept_without_target().back_to(0).compiles(RUN).says("plain"),
+            step("kept").kept().delete("app/word.txt").compiles(SCRIPT).says("absent").more(UNSEEN),
+            step("back, without target").kept_without_target().back_to(0).says("plain").fewer(NEAREST),
         ]);
 
     clock_ahead => package().beginning(step("from nothing").ahead()).build([

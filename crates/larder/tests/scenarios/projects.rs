@@ -12,6 +12,9 @@ pub(crate) const PROGRAM: &[&str] = &["app lib", "app bin"];
 /// What is dirty when its build script must run again.
 pub(crate) const RUN: &[&str] = &["app run", "app lib", "app bin"];
 
+/// What is dirty when the package is, with its script.
+pub(crate) const SCRIPT: &[&str] = &["app script", "app run", "app lib", "app bin"];
+
 /// One package: a library with a module, a program, a test.
 pub(crate) fn package() -> Project {
     Project::new(

@@ -1,11 +1,8 @@
 //! Build scripts of every kind.
 
-use crate::projects::{PROGRAM, RUN, scripted};
+use crate::projects::{PROGRAM, RUN, SCRIPT, scripted};
 use crate::scenarios;
-use crate::step::{Project, step};
-
-/// `app script` itself is compiled anew only where its package is.
-const SCRIPT: &[&str] = &["app script", "app run", "app lib", "app bin"];
+use crate::step::{NEAREST, Project, UNSEEN, step};
 
 fn by_file() -> Project {
     scripted("println!(\"cargo::rerun-if-changed=word.txt\"); let word = fs::read_to_string(\"word.txt\").unwrap();")
@@ -54,7 +51,7 @@ scenarios! {
         step("the same commit"),
         step("its file").replace("app/word.txt", "plain", "changed").compiles(RUN).says("changed"),
         step("a source").replace("app/src/lib.rs", "env!(\"WORD\")", "concat!(env!(\"WORD\"), \"!\")").compiles(PROGRAM).says("changed!"),
-        step("the first commit").back_to(0).compiles(RUN).says("plain"),
+        step("the first commit").back_to(0).says("plain").fewer(NEAREST),
     ]);
 
     file_deleted => by_file().build([
@@ -107,18 +104,29 @@ scenarios! {
     everything => by_everything().build([
         step("the same commit"),
         step("a source").replace("app/src/main.rs", "app::line()", "app::line() + \"!\"").compiles(RUN).says("plain!"),
-        step("a file that it reads").replace("app/word.txt", "plain", "changed").compiles(RUN).says("changed!"),
+        step("a file that it reads").replace("app/word.txt", "plain", "changed").compiles(SCRIPT).says("changed!").more(UNSEEN),
+        step("the same commit"),
+    ]);
+
+    everything_with_what_nobody_builds_from =>
+        by_everything().with("app/docs/guide.md", "one\n").with("app/.hidden", "").build([
+            step("the same commit"),
+            step("a guide").replace("app/docs/guide.md", "one", "two").compiles(RUN),
+            step("the same commit"),
+        ]);
+
+    everything_without_a_lock_file => by_everything().unlocked().build([
         step("the same commit"),
     ]);
 
     everything_with_a_file_deleted => by_everything().build([
-        step("the file that it reads").delete("app/word.txt").compiles(RUN).says("absent"),
+        step("the file that it reads").delete("app/word.txt").compiles(SCRIPT).says("absent").more(UNSEEN),
         step("the same commit"),
-        step("it comes back").back_to(0).compiles(RUN).says("plain"),
+        step("it comes back").back_to(0).says("plain").fewer(NEAREST),
     ]);
 
     everything_with_another_file_deleted => by_everything().with("app/other.txt", "other\n").build([
-        step("another file").delete("app/other.txt").compiles(RUN),
+        step("another file").delete("app/other.txt").compiles(SCRIPT).more(UNSEEN),
     ]);
 
     /// cargo runs such a script every time: see the table in `main`.

@@ -1,9 +1,9 @@
 //! Manifests, lock files, features, profiles, flags, compilers, commands.
 
 use crate::cargo::Verb;
-use crate::projects::{PROGRAM, manifest, package, saying, scripted};
+use crate::projects::{PROGRAM, SCRIPT, manifest, package, saying, scripted};
 use crate::scenarios;
-use crate::step::{Project, step};
+use crate::step::{NEAREST, Project, step};
 
 const LOUD: &str = "if cfg!(feature = \"loud\") { \"LOUD\" } else { \"quiet\" }";
 const FLAG: &str = "if cfg!(loud) { \"LOUD\" } else { \"quiet\" }";
@@ -44,8 +44,6 @@ fn from_git() -> Project {
     })
 }
 
-const BACK: &str = "the snapshot of the first lock file still has it";
-
 scenarios! {
     version_bump => saying("env!(\"CARGO_PKG_VERSION\")", "0.1.0").build([
         step("a new version").replace("app/Cargo.toml", "0.1.0", "0.2.0").compiles(PROGRAM).says("0.2.0"),
@@ -54,12 +52,13 @@ scenarios! {
     ]);
 
     manifest_comment => package().build([
-        step("a comment").replace("app/Cargo.toml", "[package]", "# A comment.\n[package]"),
+        step("a comment").replace("app/Cargo.toml", "[package]", "# A comment.\n[package]").compiles(PROGRAM)
+            .more("who reads manifests unseen is built anew"),
     ]);
 
     manifest_comment_with_a_script =>
         scripted("let word = fs::read_to_string(\"word.txt\").unwrap();").build([
-            step("a comment").replace("app/Cargo.toml", "[package]", "# A comment.\n[package]").compiles(crate::projects::RUN),
+            step("a comment").replace("app/Cargo.toml", "[package]", "# A comment.\n[package]").compiles(SCRIPT).more("who reads manifests unseen is built anew"),
         ]);
 
     new_feature => saying("if cfg!(feature = \"loud\") { \"LOUD\" } else { \"quiet\" }", "quiet").build([
@@ -121,7 +120,7 @@ scenarios! {
         step("the same commit"),
         step("a bump").replace("app/vendor/dep/Cargo.toml", "0.1.0", "0.1.1").compiles(&["dep lib", "app lib", "app bin"]).says("0.1.1"),
         step("the same commit"),
-        step("back").back_to(0).says("0.1.0").fewer(BACK),
+        step("back").back_to(0).says("0.1.0").fewer(NEAREST),
     ]);
 
     dependency_from_git => from_git().beginning(step("from nothing").online()).build([
@@ -139,7 +138,7 @@ scenarios! {
             .write("app/src/part.rs", "pub use extra::WORD;\n")
             .compiles(&["extra lib", "app lib", "app bin"]).says("one three"),
         step("the same commit"),
-        step("gone again").back_to(0).says("one two").fewer(BACK),
+        step("gone again").back_to(0).says("one two").fewer(NEAREST),
     ]);
 
     without_a_lock_file => package().unlocked().with("app/.gitignore", "/target\n/Cargo.lock\n").build([

@@ -2,7 +2,7 @@
 
 use crate::projects::{PROGRAM, manifest, package};
 use crate::scenarios;
-use crate::step::step;
+use crate::step::{NEAREST, step};
 
 scenarios! {
     unchanged => package().build([step("the same commit"), step("and again")]);
@@ -45,16 +45,30 @@ scenarios! {
         step("an item gone").replace("app/src/lib.rs", "/// The line.\npub fn", "fn").compiles(&["app doc"]).says("Crate app"),
     ]);
 
+    documentation_that_includes_a_file => package()
+        .with("app/src/lib.rs", "#![doc = include_str!(\"../README.md\")]\npub fn line() -> String {\n    \"one two\".into()\n}\n")
+        .without("app/src/part.rs").with("app/README.md", "Read me.\n").saying("Read me.")
+        .doc([
+            step("the same commit"),
+            step("README.md").replace("app/README.md", "Read", "Mind").compiles(&["app doc"]).says("Mind me."),
+        ]);
+
+    documentation_beside_other_files => package().with("app/README.md", "Read me.\n").saying("A line.").doc([
+        step("README.md").replace("app/README.md", "Read", "Mind").compiles(&["app doc"]),
+        step("a test").replace("app/tests/whole.rs", "3", "2").compiles(&["app doc"]),
+        step("the same commit"),
+    ]);
+
     revert_to_the_first_content => package().build([
         step("an edit").replace("app/src/part.rs", "two", "2").compiles(PROGRAM).says("one 2"),
-        step("its revert").back_to(0).compiles(PROGRAM).says("one two"),
+        step("its revert").back_to(0).says("one two").fewer(NEAREST),
     ]);
 
     branches_to_and_fro => package().build([
         step("branch B").replace("app/src/part.rs", "two", "B").compiles(PROGRAM).says("one B"),
-        step("branch A").back_to(0).compiles(PROGRAM).says("one two"),
-        step("branch B").back_to(1).compiles(PROGRAM).says("one B"),
-        step("branch A").back_to(0).compiles(PROGRAM).says("one two"),
+        step("branch A").back_to(0).says("one two").fewer(NEAREST),
+        step("branch B").back_to(1).says("one B").fewer(NEAREST),
+        step("branch A").back_to(0).says("one two").fewer(NEAREST),
         step("branch A again"),
     ]);
 
@@ -62,7 +76,9 @@ scenarios! {
         step("second commit").replace("app/src/part.rs", "two", "2").compiles(PROGRAM).says("one 2"),
         step("third commit").replace("app/src/part.rs", "2", "II").compiles(PROGRAM).says("one II"),
         step("first commit").back_to(0).old("app/src/part.rs").old("app/src/lib.rs").old("app/src/main.rs")
-            .compiles(PROGRAM).says("one two"),
+            .says("one two").fewer(NEAREST),
+        step("one before it, which nobody built").replace("app/src/part.rs", "two", "0").old("app/src/part.rs")
+            .old("app/src/lib.rs").old("app/src/main.rs").compiles(PROGRAM).says("one 0"),
     ]);
 
     delete_a_module => package().build([
@@ -100,7 +116,7 @@ scenarios! {
     rename_a_module => package().build([
         step("part becomes piece").rename("app/src/part.rs", "app/src/piece.rs")
             .replace("app/src/lib.rs", "part", "piece").compiles(PROGRAM),
-        step("and back").back_to(0).compiles(PROGRAM),
+        step("and back").back_to(0).fewer(NEAREST),
     ]);
 
     rename_a_module_to_a_folder => package().build([

@@ -17,6 +17,8 @@ pub(crate) struct Scenario {
 #[derive(Clone)]
 pub(crate) struct Project {
     pub(crate) content: Content,
+    /// Where the workspace is.
+    pub(crate) workspace: &'static str,
     /// The step that builds from nothing.
     pub(crate) first: Step,
     /// Whether its lock file is in the repository.
@@ -56,8 +58,6 @@ pub(crate) enum Undisturbed {
     More(&'static str),
     /// Fewer units here.
     Fewer(&'static str),
-    /// Neither; each its own.
-    Other(&'static str),
 }
 
 impl fmt::Display for Undisturbed {
@@ -66,7 +66,6 @@ impl fmt::Display for Undisturbed {
             Self::Same => f.write_str("though it should be the same"),
             Self::More(why) => write!(f, "though it may be more: {why}"),
             Self::Fewer(why) => write!(f, "though it may be fewer: {why}"),
-            Self::Other(why) => write!(f, "and may be: {why}"),
         }
     }
 }
@@ -109,6 +108,12 @@ pub(crate) struct Step {
     /// Why the outputs may be stale: nobody can know of the change.
     pub(crate) stale: Option<&'static str>,
 }
+
+/// Why what nobody names makes more dirty than cargo would.
+pub(crate) const UNSEEN: &str = "no unit names the file, so whoever may have read it unseen is built anew";
+
+/// Why going back to what was built before compiles less than where only one target directory is.
+pub(crate) const NEAREST: &str = "the snapshot that was built from this is still there";
 
 pub(crate) const NOTHING: &[&str] = &[];
 
@@ -179,14 +184,13 @@ setters! {
     says(text: &'static str) { s => s.says = Some(text) }
     more(why: &'static str) { s => s.undisturbed = Undisturbed::More(why) }
     fewer(why: &'static str) { s => s.undisturbed = Undisturbed::Fewer(why) }
-    other(why: &'static str) { s => s.undisturbed = Undisturbed::Other(why) }
     stale(why: &'static str) { s => s.stale = Some(why) }
 }
 
 impl Project {
     pub(crate) fn new(says: &'static str, files: &[(&str, &str)]) -> Self {
         let content = files.iter().fold(Content::default(), |content, (path, text)| content.with(path, text));
-        Self { content, first: step("from nothing").all(), locked: true, prepare: |_| {}, says }
+        Self { content, workspace: "app", first: step("from nothing").all(), locked: true, prepare: |_| {}, says }
     }
 
     pub(crate) fn with(mut self, path: &str, text: &str) -> Self {
@@ -196,6 +200,17 @@ impl Project {
 
     pub(crate) fn linked(mut self, path: &'static str, target: &'static str) -> Self {
         self.content.edit(&Edit::Link(path, target), &[]);
+        self
+    }
+
+    pub(crate) fn moved(mut self, from: &'static str, to: &'static str) -> Self {
+        self.content.edit(&Edit::Rename(from, to), &[]);
+        self
+    }
+
+    /// The workspace is there instead of in `app`.
+    pub(crate) fn working_in(mut self, workspace: &'static str) -> Self {
+        self.workspace = workspace;
         self
     }
 

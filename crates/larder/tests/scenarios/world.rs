@@ -32,9 +32,6 @@ impl Layout {
     }
 }
 
-/// The folder of the workspace below the place of the checkouts.
-pub(crate) const APP: &str = "app";
-
 /// How far a clock that runs ahead does.
 const AHEAD: Duration = Duration::from_secs(3600);
 /// How old an archive's files are.
@@ -43,6 +40,8 @@ const AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 pub(crate) struct World {
     pub(crate) root: PathBuf,
     layout: Layout,
+    /// The folder of the workspace below the place of the checkouts.
+    workspace: &'static str,
     larder: PathBuf,
     /// What the repositories at a place hold, as they were last checked out.
     there: RefCell<HashMap<&'static str, Content>>,
@@ -51,12 +50,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(layout: Layout) -> Self {
+    pub(crate) fn new(layout: Layout, workspace: &'static str) -> Self {
         let temp = tempfile::Builder::new().prefix("larder-scenario-").tempdir().unwrap();
         let root = temp.path().canonicalize().unwrap();
         fs::create_dir(root.join("home")).unwrap();
         let larder = assert_cmd::cargo::cargo_bin!("larder").to_path_buf();
-        Self { root, layout, larder, there: RefCell::default(), count: Cell::new(0), _temp: temp }
+        Self { root, layout, workspace, larder, there: RefCell::default(), count: Cell::new(0), _temp: temp }
     }
 
     /// A name that was not there before.
@@ -132,7 +131,7 @@ impl World {
             (kind, before) => {
                 content.switch(&before.expect("something was checked out before"), &place, &self.root);
                 if kind == Checkout::KeptWithoutTarget {
-                    fs::rename(place.join(APP).join("target"), self.new_path("target")).unwrap();
+                    fs::rename(place.join(self.workspace).join("target"), self.new_path("target")).unwrap();
                 }
             }
         }
@@ -145,7 +144,7 @@ impl World {
             }
         }
         self.tick();
-        place.join(APP)
+        place.join(self.workspace)
     }
 
     fn time_before(&self, place: &Path, dating: &Dating) -> Option<SystemTime> {
@@ -168,8 +167,7 @@ impl World {
         }
         let mut command = self.command_of(step, &self.larder, &self.root);
         command
-            .arg("run")
-            .arg("--workspace")
+            .args(["run", "--format", "json", "--workspace"])
             .arg(app)
             .args(step.options)
             .args(["--", "cargo"])
@@ -189,7 +187,7 @@ impl World {
         };
         larder("restore");
         let done = Done::of(&self.command_of(step, "cargo", app).args(cargo_words(step, verb)).output().unwrap());
-        redate_all(app.parent().unwrap());
+        redate_all(&self.root.join(step.place));
         larder("save");
         done
     }
@@ -236,10 +234,14 @@ impl World {
         done.says(&self.root, |program, words| self.command(program, dir).args(words).output().unwrap())
     }
 
-    /// Runs larder, which must succeed.
-    pub(crate) fn larder(&self, words: &[&str]) -> String {
-        let larder = self.larder.to_str().unwrap();
-        self.tool(&self.root, &[&[larder], words].concat())
+    /// Whether larder finds its store sound, or what it says.
+    pub(crate) fn verify(&self) -> Result<(), String> {
+        let output = self.command(&self.larder, &self.root).arg("verify").output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(text(&output.stdout) + &text(&output.stderr)),
+        }
     }
 
     /// The content with the lock file that its manifests need, as its author would have committed it.
@@ -248,11 +250,11 @@ impl World {
         if !content.names_its_place()
             && let Some(known) = LOCKS.lock().unwrap().get_or_insert_default().get(content)
         {
-            return with_lock(content, known.as_deref());
+            return self.with_lock(content, known.as_deref());
         }
         let dir = self.new_path("lock");
         content.check_out(&dir, &self.root);
-        let app = dir.join(APP);
+        let app = dir.join(self.workspace);
         let mut command = self.command_of(step, "cargo", &app);
         // Fails where the manifests are wrong on purpose: then the lock file stays.
         let updated = command.args(["update", "--workspace", "--offline"]).output().unwrap();
@@ -262,18 +264,16 @@ impl World {
         }
         let text = fs::read_to_string(app.join("Cargo.lock")).ok();
         LOCKS.lock().unwrap().get_or_insert_default().insert(content.clone(), text.clone());
-        with_lock(content, text.as_deref())
+        self.with_lock(content, text.as_deref())
+    }
+
+    fn with_lock(&self, content: &Content, text: Option<&str>) -> Content {
+        match text {
+            Some(text) => content.clone().with(&format!("{}/Cargo.lock", self.workspace), text),
+            None => content.clone(),
+        }
     }
 }
-
-fn with_lock(content: &Content, text: Option<&str>) -> Content {
-    match text {
-        Some(text) => content.clone().with(LOCK, text),
-        None => content.clone(),
-    }
-}
-
-const LOCK: &str = "app/Cargo.lock";
 
 fn cargo_words(step: &Step, verb: Verb) -> Vec<&'static str> {
     // Words of the step may end with what is for the compiler or the test: they come last.
