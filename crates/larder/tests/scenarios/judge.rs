@@ -14,7 +14,7 @@ use crate::world::{Layout, World};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Once, OnceLock};
 
 /// What is to be run of every scenario.
@@ -120,7 +120,7 @@ impl Trial<'_> {
         }
         let done = self.world.under_larder(step, verb, &app);
         let said = self.world.says(&done, &app);
-        let oracle = self.from_nothing(step, verb, content, &app);
+        let oracle = self.oracle(step, verb, content, &app);
         let mut faults = Vec::new();
         if done.succeeded == step.fails || oracle.done.succeeded == step.fails {
             let text =
@@ -154,7 +154,7 @@ impl Trial<'_> {
         faults
     }
 
-    fn from_nothing(&self, step: &Step, verb: Verb, content: &Content, app: &PathBuf) -> Arc<Oracle> {
+    fn oracle(&self, step: &Step, verb: Verb, content: &Content, app: &Path) -> Arc<Oracle> {
         let question = Question {
             content: content.clone(),
             verb,
@@ -162,7 +162,7 @@ impl Trial<'_> {
             words: step.words,
             env: step.env.clone(),
             // What is at a certain path may say so; then only the same sandbox has the same answer.
-            place: app.clone(),
+            place: app.to_path_buf(),
         };
         let cell = ORACLES.lock().unwrap().get_or_insert_default().entry(question).or_default().clone();
         let ask = || {
@@ -202,7 +202,10 @@ struct Oracle {
     says: Says,
 }
 
-static ORACLES: Mutex<Option<HashMap<Question, Arc<OnceLock<Arc<Oracle>>>>>> = Mutex::new(None);
+/// Whoever asks the same at the same time waits for the one answer.
+type Answer = Arc<OnceLock<Arc<Oracle>>>;
+
+static ORACLES: Mutex<Option<HashMap<Question, Answer>>> = Mutex::new(None);
 
 fn relates(how: Undisturbed, here: &Units, there: &Units) -> bool {
     match how {

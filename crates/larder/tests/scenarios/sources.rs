@@ -2,7 +2,7 @@
 
 use crate::projects::{PROGRAM, manifest, package};
 use crate::scenarios;
-use crate::step::{NEAREST, step};
+use crate::step::{NEAREST, UNSEEN, step};
 
 scenarios! {
     unchanged => package().build([step("the same commit"), step("and again")]);
@@ -38,6 +38,15 @@ scenarios! {
             step("another warning").replace("app/src/main.rs", "first", "second")
                 .compiles(&["app bin"]).says("unused variable: `second`"),
         ]);
+
+    /// rustc takes the metadata of an edit that changes none from its incremental data, by link, and cargo dates it:
+    /// what is shared with the store must not be dated with it.
+    compiled_to_the_same_under_clippy => package().saying("").clippy([
+        step("a file that may be read").write("app/new.txt", "one\n").compiles(PROGRAM).more(UNSEEN),
+        step("and changes").write("app/new.txt", "two\n").compiles(PROGRAM).more(UNSEEN),
+        step("the same commit"),
+        step("the first commit").back_to(0),
+    ]);
 
     edit_of_documentation => package().saying("A line.").doc([
         step("the same commit"),
