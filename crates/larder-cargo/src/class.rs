@@ -17,7 +17,7 @@ use crate::layout::{Inside, Layout, Part, Place, cut, is_lock, split_hash};
 /// How a file may be given to a target directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FileClass {
-    /// Only ever replaced by its writer, never written into: `.rlib`, `.rmeta`, `.a`, data of incremental sessions.
+    /// Only ever replaced by its writer, never written into: `.rlib`, `.rmeta`, `.a`, most data of incremental sessions.
     Immutable,
     /// Written by the linker: to be treated as [`Immutable`](Self::Immutable) where the linker replaces its output,
     /// else as [`Mutable`](Self::Mutable).
@@ -167,6 +167,11 @@ fn artefact(path: &[u8], name: &[u8], layout: &Layout) -> FileClass {
 }
 
 fn in_incremental(rest: &[u8]) -> FileClass {
+    // Where the metadata of a crate stays equal, rustc links this file into `deps/` and the new session, and cargo gives
+    // it a new time there (measured with check and clippy): whoever shares its inode is re-dated.
+    if rest.ends_with(b"/metadata.rmeta") {
+        return FileClass::Mutable;
+    }
     match cut(rest) {
         None if rest.starts_with(b"s-") && rest.ends_with(b".lock") => FileClass::Lock,
         // A session that never ended: rustc throws it away.
@@ -229,7 +234,7 @@ mod tests {
             ),
             (
                 Mutable,
-                "build/a-H/build_script_build-H.d incremental/a-1x/s-a-b-working/x.o deps/a-H.dSYM/Contents/Info.plist deps/rmetaAb12Cd/full.rmeta",
+                "build/a-H/build_script_build-H.d incremental/a-1x/s-a-b-working/x.o incremental/a-1x/s-a-b-c/metadata.rmeta deps/a-H.dSYM/Contents/Info.plist deps/rmetaAb12Cd/full.rmeta",
             ),
             (Fingerprint, ".fingerprint/a-H/lib-a .fingerprint/a-H/dep-lib-a .fingerprint/odd"),
             (Lock, ".cargo-lock .cargo-build-lock .cargo-artifact-lock incremental/a-1x/s-a-b.lock"),

@@ -9,6 +9,7 @@
 //!   its whole package is touched.
 //! - A file that **no unit names** may be read by a procedural macro or a build script all the same: its whole package
 //!   is touched; every package, if it belongs to none.
+//! - Not so the Rust files of tests, benchmarks and examples, where no unit names any of that kind: the job builds none.
 //! - What cargo judges by content needs no touch at all: `Cargo.lock`, the manifest of a workspace without a package.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,8 @@ pub struct Facts<'a> {
     pub packages: &'a BTreeSet<PathBuf>,
     /// Whether the dep-info or the rerun list of some unit names this file, or a folder that holds it.
     pub is_named: &'a dyn Fn(&Path) -> bool,
+    /// Whether some unit names a file in this folder.
+    pub names_below: &'a dyn Fn(&Path) -> bool,
     /// Whether the file is of no interest to any build unless it is named.
     pub is_ignored: &'a dyn Fn(&Path) -> bool,
 }
@@ -58,6 +61,9 @@ pub fn judge<'a>(changes: impl IntoIterator<Item = (&'a Path, Change)>, facts: &
             continue;
         }
         let package = package_of(path, facts.packages);
+        if !named && package.is_some_and(|package| of_targets_not_built(path, package, facts)) {
+            continue;
+        }
         let made_by_the_build = change == Change::Deleted { listed: false };
         if let (Change::Deleted { .. }, Some(package)) = (change, package) {
             verdict.manifests.insert(package.join("Cargo.toml"));
@@ -78,6 +84,14 @@ pub fn package_of<'a>(path: &Path, packages: &'a BTreeSet<PathBuf>) -> Option<&'
     path.ancestors().skip(1).find_map(|dir| packages.get(dir)).map(PathBuf::as_path)
 }
 
+/// A job that builds no tests names none of them. What a target is made from is read by that target: cargo sees it
+/// when it is built.
+fn of_targets_not_built(path: &Path, package: &Path, facts: &Facts<'_>) -> bool {
+    let folder = ["tests", "benches", "examples"].map(|name| package.join(name));
+    let folder = folder.iter().find(|folder| path.starts_with(folder));
+    path.extension().is_some_and(|extension| extension == "rs") && folder.is_some_and(|dir| !(facts.names_below)(dir))
+}
+
 /// Cargo reads these itself and hashes what matters in them.
 fn judged_by_cargo(path: &Path, packages: &BTreeSet<PathBuf>) -> bool {
     match path.file_name().and_then(|name| name.to_str()) {
@@ -96,6 +110,7 @@ mod tests {
         let facts = Facts {
             packages: &packages,
             is_named: &|path| path.ends_with("src/lib.rs") || path.starts_with("/w/a/data"),
+            names_below: &|dir| dir == Path::new("/w/a/benches"),
             is_ignored: &|path| path.extension().is_some_and(|extension| extension == "md"),
         };
         judge(changes.iter().map(|(path, change)| (Path::new(*path), *change)), &facts)
@@ -124,6 +139,17 @@ mod tests {
         let outside = verdict(&[("/w/proto/x", Change::Deleted { listed: true })]);
         assert_eq!(outside.everything.as_deref(), Some(Path::new("/w/proto/x")));
         assert!(outside.manifests.is_empty());
+    }
+
+    #[test]
+    fn targets_that_are_not_built_count_for_nothing() {
+        assert_eq!(
+            verdict(&[("/w/a/tests/it.rs", Change::Changed), ("/s/examples/x.rs", Change::New)]),
+            Verdict::default()
+        );
+        for path in ["/w/a/tests/data.json", "/w/a/benches/new.rs", "/w/tests/it.rs"] {
+            assert_ne!(verdict(&[(path, Change::Changed)]), Verdict::default(), "{path}");
+        }
     }
 
     #[test]

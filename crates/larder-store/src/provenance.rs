@@ -73,6 +73,14 @@ impl Stamp {
 }
 
 impl Provenance {
+    /// Of these stamps, in any order. What no reader would accept is dropped.
+    pub fn new(mut stamps: Vec<Stamp>, notes: Vec<u8>) -> Self {
+        stamps.retain(|stamp| check_path(&stamp.path).is_ok() && stamp.mtime.nanos < 1_000_000_000);
+        stamps.sort_by(|a, b| a.path.cmp(&b.path));
+        stamps.dedup_by(|later, first| later.path == first.path);
+        Self { stamps, notes }
+    }
+
     /// The stamp of a path.
     pub fn stamp(&self, path: &Path) -> Option<&Stamp> {
         let path = path.as_os_str().as_bytes();
@@ -152,6 +160,8 @@ mod tests {
         }
         assert!(decode(&["/b", "/a"]).unwrap_err().contains("not sorted"));
         assert!(decode(&["/a", "/a"]).unwrap_err().contains("not sorted"));
+        let kept = Provenance::new(vec![stamp("/b"), stamp("/a/../b"), stamp("/a"), stamp("/b")], vec![7]);
+        assert_eq!(Provenance::decode(&kept.encode()).unwrap().stamps, [stamp("/a"), stamp("/b")]);
         let mut late = stamp("/a");
         late.mtime.nanos = 1_000_000_000;
         assert!(Provenance::decode(&Provenance { stamps: vec![late], notes: Vec::new() }.encode()).is_err());

@@ -18,9 +18,9 @@ const JUDGED: usize = 8;
 
 /// What only the caller knows about snapshots.
 pub trait Guide: Sync {
-    /// How much work is left for whoever starts from this snapshot, in any unit, 0 for none; `None` where the
-    /// snapshot is of no use.
-    fn cost(&self, header: &Header, provenance: &Provenance) -> Option<u64>;
+    /// How much work is left for whoever starts from each of these snapshots, in any unit, 0 for none; `None` where
+    /// one is of no use. They are compared with each other only.
+    fn costs(&self, snapshots: &[(Header, Provenance)]) -> Vec<Option<u64>>;
 
     /// Files of a root that need not be materialised, because they will be made anew: one flag for each of `paths`.
     fn will_be_remade(&self, provenance: &Provenance, root: usize, paths: &[Vec<u8>]) -> Vec<bool>;
@@ -59,24 +59,25 @@ impl Store {
     }
 
     fn by_nearness(&self, request: &RestoreRequest<'_>, exact: &[Found], guide: &dyn Guide) -> Result<Vec<Found>> {
-        // What cannot be read is kept, dearest of all: whoever loads it says why.
-        let cost = |found: &Found| match Snapshot::load_provenance(&found.path) {
-            Ok((header, provenance)) => guide.cost(&header, &provenance),
-            Err(_) => Some(u64::MAX),
-        };
-        let judge = |found: &[Found]| -> Vec<(u64, Found)> {
-            found.par_iter().filter_map(|found| Some((cost(found)?, found.clone()))).collect()
-        };
         // Mostly the newest is the one, and nothing can be nearer than no work at all.
-        let (newest, older) = exact.split_at(exact.len().min(1));
-        let mut judged = judge(newest);
-        if judged.first().is_some_and(|(cost, _)| *cost == 0) {
-            return Ok(newest.to_vec());
+        if let Some(newest) = exact.first()
+            && let Ok(read) = Snapshot::load_provenance(&newest.path)
+            && guide.costs(&[read]).first() == Some(&Some(0))
+        {
+            return Ok(vec![newest.clone()]);
         }
-        judged.extend(judge(&older[..older.len().min(JUDGED)]));
         let mut others = self.find_all(&request.place)?;
         others.retain(|found| !exact.contains(found));
-        judged.extend(judge(&others[..others.len().min(JUDGED)]));
+        let all: Vec<&Found> = exact.iter().take(JUDGED).chain(others.iter().take(JUDGED)).collect();
+        let read: Vec<_> = all.par_iter().map(|found| Snapshot::load_provenance(&found.path).ok()).collect();
+        // What cannot be read is kept, dearest of all: whoever loads it says why.
+        let (known, unknown): (Vec<_>, Vec<_>) = all.into_iter().zip(read).partition(|(_, read)| read.is_some());
+        let (known, read): (Vec<&Found>, Vec<_>) =
+            known.into_iter().filter_map(|(found, read)| Some((found, read?))).unzip();
+        let costs = guide.costs(&read);
+        let useful = known.into_iter().zip(costs).filter_map(|(found, cost)| Some((cost?, found.clone())));
+        let mut judged: Vec<(u64, Found)> = useful.collect();
+        judged.extend(unknown.into_iter().map(|(found, _)| (u64::MAX, found.clone())));
         // Stable: the exact key before others, the newest before older ones.
         judged.sort_by_key(|(cost, _)| *cost);
         Ok(judged.into_iter().map(|(_, found)| found).collect())

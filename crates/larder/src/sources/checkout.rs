@@ -8,13 +8,13 @@ use anyhow::Result;
 use larder_cargo::freshness::{Change, Facts, Verdict, judge, package_of};
 use larder_cargo::table::{Lock, Prediction, Unit};
 use larder_cargo::{Layout, Location, UnitId, UnitLocator};
-use larder_store::{Guide, Header, Observed, Provenance, Stamp, State, Store};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use larder_store::{Guide, Header, Observed, Provenance, Source, Stamp, State, Store};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::ops::Bound::{Included, Unbounded};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 /// A snapshot of another job lacks what this one needs, nobody knows how much: any of the same job is nearer.
 const OTHER_JOB: u64 = 1 << 40;
@@ -23,10 +23,11 @@ const UNKNOWN_PACKAGE: u64 = 1000;
 
 /// A checkout, looked at once before anything is restored.
 pub(crate) struct Checkout<'a> {
-    pub(super) project: &'a Project,
+    store: &'a Store,
+    project: &'a Project,
     pub(super) sources: Sources,
-    /// What was listed.
-    pub(super) observed: Observed,
+    /// What was listed, and what snapshots name besides.
+    observed: Mutex<Observed>,
     lock: Option<Lock>,
     considered: Mutex<Vec<Considered>>,
 }
@@ -43,13 +44,57 @@ pub(crate) struct Considered {
     pub(crate) prediction: Prediction,
 }
 
+impl Considered {
+    fn cost(&self) -> u64 {
+        let unknown = UNKNOWN_PACKAGE.saturating_mul(self.prediction.unknown as u64);
+        // A unit that took no time to build is dirt all the same.
+        let cost = self.prediction.millis.saturating_add(unknown).saturating_add(self.prediction.units as u64);
+        if self.same_job { cost } else { cost.saturating_add(OTHER_JOB) }
+    }
+}
+
+/// Gives a unit the same price wherever it stands: what differs between two builds of it is chance.
+fn same_prices(notes: &mut [Option<Notes>]) {
+    let mut prices: HashMap<(String, String, Vec<u8>), u64> = HashMap::new();
+    let key = |unit: &Unit| (unit.package.clone(), unit.target.clone(), unit.id.root.clone());
+    for unit in notes.iter().flatten().flat_map(|notes| &notes.units.units) {
+        prices.entry(key(unit)).and_modify(|price| *price = unit.millis.min(*price)).or_insert(unit.millis);
+    }
+    for unit in notes.iter_mut().flatten().flat_map(|notes| &mut notes.units.units) {
+        unit.millis = prices.get(&key(unit)).copied().unwrap_or(unit.millis);
+    }
+}
+
 impl<'a> Checkout<'a> {
     /// Looks at the sources of `project`.
-    pub(crate) fn look(store: &Store, project: &'a Project, settings: &Settings) -> Result<Self> {
+    pub(crate) fn look(store: &'a Store, project: &'a Project, settings: &Settings) -> Result<Self> {
         let sources = Sources::find(project, settings)?;
         let hidden = |path: &Path| sources.is_hidden(path);
         let observed = store.observe(&sources.root, sources.listed.clone(), &hidden);
-        Ok(Self { project, observed, lock: lock_of(project), considered: Mutex::default(), sources })
+        Ok(Self {
+            store,
+            project,
+            observed: Mutex::new(observed),
+            lock: lock_of(project),
+            considered: Mutex::default(),
+            sources,
+        })
+    }
+
+    /// The sources as they are.
+    pub(super) fn observed(&self) -> MutexGuard<'_, Observed> {
+        self.observed.lock().expect("no thread panics while observing")
+    }
+
+    /// Looks at what snapshots name besides what is listed.
+    pub(super) fn observe_named<'p>(&self, snapshots: impl Iterator<Item = &'p Provenance>) {
+        let mut observed = self.observed();
+        let listed: HashSet<&Path> = self.sources.listed.iter().map(|source| source.path.as_path()).collect();
+        let named: BTreeSet<&Path> = snapshots.flat_map(|provenance| &provenance.stamps).map(Stamp::path).collect();
+        let besides = named.into_iter().filter(|path| !listed.contains(path) && !self.sources.is_hidden(path));
+        let besides = besides.map(|path| Source { path: path.to_path_buf(), listed: false }).collect();
+        let hidden = |path: &Path| self.sources.is_hidden(path);
+        observed.merge(self.store.observe(&self.sources.root, besides, &hidden));
     }
 
     /// The notes about the units in this root of a snapshot.
@@ -66,9 +111,9 @@ impl<'a> Checkout<'a> {
         all
     }
 
-    fn predict(&self, provenance: &Provenance, notes: &Notes) -> (Prediction, Vec<PathBuf>) {
+    fn predict(&self, observed: &Observed, provenance: &Provenance, notes: &Notes) -> (Prediction, Vec<PathBuf>) {
         let lock = notes.lock.as_ref().zip(self.lock.as_ref());
-        self.with_changes(provenance, notes, |differing, changed, package_touched| {
+        self.with_changes(observed, provenance, notes, |differing, changed, package_touched| {
             (notes.units.predict(changed, package_touched, lock), differing)
         })
     }
@@ -76,12 +121,12 @@ impl<'a> Checkout<'a> {
     /// Hands over what differs from the snapshot's sources, and what a unit that names a path or watches a package sees.
     fn with_changes<T>(
         &self,
+        observed: &Observed,
         provenance: &Provenance,
         notes: &Notes,
         judge: impl FnOnce(Vec<PathBuf>, &dyn Fn(&Path) -> bool, &dyn Fn(&str) -> bool) -> T,
     ) -> T {
-        let listed = provenance.stamps.iter().filter(|stamp| stamp.listed);
-        let changes: Vec<(PathBuf, Change)> = pairs(listed, &self.observed.stamps)
+        let changes: Vec<(PathBuf, Change)> = pairs(&provenance.stamps, &observed.stamps)
             .into_iter()
             .filter_map(|(then, now)| Some((now.or(then)?.path().to_path_buf(), change(then, now)?)))
             .collect();
@@ -114,6 +159,10 @@ impl<'a> Checkout<'a> {
         let facts = Facts {
             packages,
             is_named: &|path| path.ancestors().any(|path| named.contains(path)),
+            names_below: &|dir| {
+                let next = named.range::<Path, _>((Included(dir), Unbounded)).next();
+                next.is_some_and(|found| found.starts_with(dir))
+            },
             is_ignored: &|path| self.sources.is_ignored(path),
         };
         judge(changes.iter().map(|(path, change)| (path.as_path(), *change)), &facts)
@@ -121,30 +170,33 @@ impl<'a> Checkout<'a> {
 }
 
 impl Guide for Checkout<'_> {
-    fn cost(&self, header: &Header, provenance: &Provenance) -> Option<u64> {
-        let same_job = header.parts.iter().any(|(name, value)| name == "job" && *value == self.project.job);
-        let (prediction, differing) = match Notes::of(provenance) {
-            Some(notes) => self.predict(provenance, &notes),
-            // Everything local is built again.
-            None => (Prediction { units: 0, millis: OTHER_JOB / 2, unknown: 0 }, Vec::new()),
+    fn costs(&self, snapshots: &[(Header, Provenance)]) -> Vec<Option<u64>> {
+        let mut notes: Vec<Option<Notes>> = snapshots.iter().map(|(_, provenance)| Notes::of(provenance)).collect();
+        same_prices(&mut notes);
+        self.observe_named(snapshots.iter().map(|(_, provenance)| provenance));
+        let observed = self.observed();
+        let judge = |((header, provenance), notes): (&(Header, Provenance), &Option<Notes>)| {
+            let same_job = header.parts.iter().any(|(name, value)| name == "job" && *value == self.project.job);
+            let (prediction, differing) = match notes {
+                Some(notes) => self.predict(&observed, provenance, notes),
+                // Everything local is built again.
+                None => (Prediction { units: 0, millis: OTHER_JOB / 2, unknown: 0 }, Vec::new()),
+            };
+            let (snapshot, key) = (header.id.clone(), header.key.clone());
+            Considered { snapshot, key, same_job, differing, prediction }
         };
-        self.considered.lock().expect("no thread panics while judging").push(Considered {
-            snapshot: header.id.clone(),
-            key: header.key.clone(),
-            same_job,
-            differing,
-            prediction,
-        });
-        let unknown = UNKNOWN_PACKAGE.saturating_mul(prediction.unknown as u64);
-        let cost = prediction.millis.saturating_add(unknown);
-        // A unit that took no time to build is dirt all the same.
-        let cost = cost.saturating_add(prediction.units as u64);
-        Some(if same_job { cost } else { cost.saturating_add(OTHER_JOB) })
+        let judged: Vec<Considered> = snapshots.iter().zip(&notes).map(judge).collect();
+        let costs = judged.iter().map(Considered::cost).map(Some).collect();
+        *self.considered.lock().expect("no thread panics while judging") = judged;
+        costs
     }
 
     fn will_be_remade(&self, provenance: &Provenance, root: usize, paths: &[Vec<u8>]) -> Vec<bool> {
         let Some(notes) = self.notes_for(provenance, root) else { return Vec::new() };
-        let dirty = self.with_changes(provenance, &notes, |_, changed, touched| notes.units.dirty(changed, touched));
+        self.observe_named(std::iter::once(provenance));
+        let observed = self.observed();
+        let dirty =
+            self.with_changes(&observed, provenance, &notes, |_, changed, touched| notes.units.dirty(changed, touched));
         // Build scripts keep what they like in their output directory, and may go on from there.
         let compiled = |unit: &&Unit| !unit.target.starts_with("run-");
         let dirty: HashSet<&UnitId> = notes
@@ -180,6 +232,8 @@ pub(super) fn change(then: Option<&Stamp>, now: Option<&Stamp>) -> Option<Change
         (Some(then), Some(now)) if same(then, now) => None,
         (_, Some(now)) if now.is_dir() => None,
         (Some(_), Some(_)) => Some(Change::Changed),
+        // What only some other snapshot names.
+        (None, Some(now)) if !now.listed => None,
         (None, Some(_)) => Some(Change::New),
         (Some(then), None) if then.is_dir() => None,
         (Some(then), None) => Some(Change::Deleted { listed: then.listed }),

@@ -60,6 +60,11 @@ pub(crate) struct Sources {
     extra: Vec<PathBuf>,
 }
 
+/// The path without `..`, whether it exists or not.
+fn plain(path: &Path) -> PathBuf {
+    larder_fs::resolve(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
 impl Sources {
     /// Finds the sources of a project.
     pub(crate) fn find(project: &Project, settings: &Settings) -> Result<Self> {
@@ -70,7 +75,7 @@ impl Sources {
         // Some keep CARGO_HOME in the workspace. Its configuration is a source, what cargo downloads is not.
         hidden.extend(project.cargo_home.iter().flat_map(|home| [home.join("registry"), home.join("git")]));
         let lines = rules::IGNORED.iter().copied().chain(settings.ignore.value.iter().map(String::as_str));
-        let extra: Vec<PathBuf> = settings.inputs.value.iter().map(|path| root.join(path)).collect();
+        let extra: Vec<PathBuf> = settings.inputs.value.iter().map(|path| plain(&root.join(path))).collect();
         let mut sources = Self {
             ignored: rules::patterns(&root, lines),
             trees: Vec::new(),
@@ -98,6 +103,9 @@ impl Sources {
         sources.domain = sources.trees.clone();
         let repositories = sources.trees.iter().filter_map(|tree| rules::repository_of(tree));
         sources.domain.extend(repositories.map(Path::to_path_buf).collect::<Vec<_>>());
+        // Sources are shared between neighbours without a manifest or a repository of their own, too.
+        let neighbourhood = sources.root.parent().filter(|parent| parent.components().count() > 2);
+        sources.domain.extend(neighbourhood.map(Path::to_path_buf));
         Ok(sources)
     }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 /// Notes of another version are not read: the snapshot is then one without stamps.
@@ -193,7 +193,7 @@ impl Review for Record<'_> {
                 reasons: why.reasons,
             })
             .collect();
-        Provenance { stamps: observed.stamps, notes: postcard::to_stdvec(&notes).expect("notes are plain data") }
+        Provenance::new(observed.stamps, postcard::to_stdvec(&notes).expect("notes are plain data"))
     }
 }
 
@@ -241,7 +241,10 @@ fn to_observe(sources: &Sources, notes: &Notes) -> Vec<Source> {
                 all.extend(below.map(|path| Source { path, listed: false }));
             }
         }
-        all.push(Source { path, listed: false });
+        // With `..` in it, it is a second name of what stands above.
+        if path.components().all(|part| part != Component::ParentDir) {
+            all.push(Source { path, listed: false });
+        }
     }
     all
 }

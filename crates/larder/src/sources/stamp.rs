@@ -5,7 +5,7 @@ use super::checkout::{Checkout, change, pairs, same};
 use super::record::Notes;
 use anyhow::Result;
 use larder_cargo::freshness::{Change, Verdict, package_of};
-use larder_store::{Events, Observed, Provenance, Restored, Source, Store, Time};
+use larder_store::{Events, Observed, Provenance, Restored, Store, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -39,10 +39,10 @@ pub(crate) fn settle(
 ) -> Result<Option<Stamped>> {
     let Some(notes) = Notes::of(&restored.provenance) else {
         // What was read need not be read again when the build is saved.
-        remember(store, &checkout.sources, &checkout.observed);
+        remember(store, &checkout.sources, &checkout.observed());
         return Ok(None);
     };
-    match stamp(store, restored, &notes, checkout, events) {
+    match stamp(store, restored, &notes, &checkout, events) {
         Ok(stamped) => Ok(Some(stamped)),
         Err(error) => {
             events.warn(&format!("the sources could not be stamped, so local crates are built again: {error:#}"));
@@ -65,7 +65,7 @@ fn stamp(
     store: &Store,
     restored: &Restored,
     notes: &Notes,
-    mut checkout: Checkout<'_>,
+    checkout: &Checkout<'_>,
     events: &dyn Events,
 ) -> Result<Stamped> {
     let provenance = &restored.provenance;
@@ -79,18 +79,14 @@ fn stamp(
             target.display()
         ));
     }
-    let recorded = provenance.stamps.iter().map(|stamp| Source { path: stamp.path().to_path_buf(), listed: false });
-    let listed: BTreeSet<&Path> = checkout.sources.listed.iter().map(|source| source.path.as_path()).collect();
-    let besides = recorded.filter(|source| !listed.contains(source.path.as_path()));
-    let besides = besides.filter(|source| !checkout.sources.is_hidden(&source.path)).collect();
-    let hidden = |path: &Path| checkout.sources.is_hidden(path);
-    checkout.observed.merge(store.observe(&checkout.sources.root, besides, &hidden));
-    let (stamped, times) = compare(provenance, notes, &checkout);
-    let failed = checkout.observed.apply(&times);
-    remember(store, &checkout.sources, &checkout.observed);
+    checkout.observe_named(std::iter::once(provenance));
+    let (stamped, times) = compare(provenance, notes, checkout);
+    let mut observed = checkout.observed();
+    let failed = observed.apply(&times);
+    remember(store, &checkout.sources, &observed);
     let times: BTreeMap<&Path, Time> = times.iter().map(|(path, time)| (path.as_path(), *time)).collect();
     for (path, error) in failed {
-        let seen_anyway = checkout.observed.stamp(&path).is_none_or(|stamp| stamp.mtime > restored.created);
+        let seen_anyway = observed.stamp(&path).is_none_or(|stamp| stamp.mtime > restored.created);
         match times.get(path.as_path()) {
             Some(Time::Now) if !seen_anyway => return Err(error.into()),
             _ => tracing::info!("{error}: what is built from it will be built again"),
@@ -108,11 +104,12 @@ fn remember(store: &Store, sources: &Sources, observed: &Observed) {
 /// What changed, and the time that each source gets.
 fn compare(provenance: &Provenance, notes: &Notes, checkout: &Checkout<'_>) -> (Stamped, Vec<(PathBuf, Time)>) {
     let sources = &checkout.sources;
+    let observed = checkout.observed();
     let foreign = !sources.foreign().is_empty();
     let mut stamped = Stamped::default();
     let mut times: BTreeMap<PathBuf, Time> = BTreeMap::new();
     let mut changes: Vec<(PathBuf, Change)> = Vec::new();
-    for (then, now) in pairs(&provenance.stamps, &checkout.observed.stamps) {
+    for (then, now) in pairs(&provenance.stamps, &observed.stamps) {
         let Some(stamp) = now.or(then) else { continue };
         let path = stamp.path().to_path_buf();
         if sources.is_hidden(&path) {
@@ -146,7 +143,7 @@ fn compare(provenance: &Provenance, notes: &Notes, checkout: &Checkout<'_>) -> (
     let blind = changes.iter().find(unreachable).map(|(path, _)| path.clone());
     let mut verdict = checkout.judge(&changes, &packages, notes);
     verdict.everything = verdict.everything.or(blind);
-    touch(&verdict, &packages, sources, &checkout.observed, &mut times);
+    touch(&verdict, &packages, sources, &observed, &mut times);
     stamped.touched = verdict.packages;
     if let Some(reason) = verdict.everything {
         stamped.touched.extend(sources.package_dirs().map(|dir| (dir.clone(), reason.clone())));
