@@ -92,8 +92,8 @@ fn of_targets_not_built(path: &Path, package: &Path, facts: &Facts<'_>) -> bool 
     path.extension().is_some_and(|extension| extension == "rs") && folder.is_some_and(|dir| !(facts.names_below)(dir))
 }
 
-/// Cargo reads these itself and hashes what matters in them.
-fn judged_by_cargo(path: &Path, packages: &BTreeSet<PathBuf>) -> bool {
+/// Whether cargo reads this file itself and hashes what matters in it, whatever its time.
+pub fn judged_by_cargo(path: &Path, packages: &BTreeSet<PathBuf>) -> bool {
     match path.file_name().and_then(|name| name.to_str()) {
         Some("Cargo.lock" | "rust-toolchain" | "rust-toolchain.toml") => true,
         Some("Cargo.toml") => path.parent().is_some_and(|dir| !packages.contains(dir)),

@@ -6,6 +6,7 @@ use crate::cli::{Global, RunArgs, SaveWhen};
 use crate::faults::{self, is_half_restored, is_usage};
 use crate::report::{self, Result as Outcome, Run, Transfer};
 use crate::request::{self, Request, Typed};
+use crate::sources::After;
 use crate::talk::{self, Talk};
 use anyhow::Result;
 use larder_store::{Events, LinkMode, Store};
@@ -72,6 +73,7 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     let command_start = Instant::now();
     let code = child::run(&args.command, &dir)?;
     let command_ms = millis(command_start);
+    let after = if code == 0 { After::Success } else { After::Failure };
     let wanted = match settings.save.value {
         SaveWhen::Always => true,
         SaveWhen::Success => code == 0,
@@ -81,14 +83,14 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     let saved = match &cache {
         Some((store, request)) if wanted && request.is_outdated() => {
             match Request::resolve(&args.which, &args.how, &settings, &dir, &args.command) {
-                Ok(request) => save_after(store, &request, &settings, code == 0, &talk),
+                Ok(request) => save_after(store, &request, &settings, after, &talk),
                 Err(error) => {
                     talk.warn(&format!("not saved: {error:#}"));
                     None
                 }
             }
         }
-        Some((store, request)) if wanted => save_after(store, request, &settings, code == 0, &talk),
+        Some((store, request)) if wanted => save_after(store, request, &settings, after, &talk),
         _ => None,
     };
     talk.finish();
@@ -112,7 +114,7 @@ fn save_after(
     store: &Store,
     request: &Request,
     settings: &crate::settings::Settings,
-    prune: bool,
+    after: After,
     talk: &Talk,
 ) -> Option<Transfer> {
     if let Some(missing) = request.dirs().iter().find(|dir| !larder_fs::exists(dir)) {
@@ -120,7 +122,7 @@ fn save_after(
         return None;
     }
     let start = Instant::now();
-    match save::save(store, request, settings, false, prune, talk) {
+    match save::save(store, request, settings, false, after, talk) {
         Ok(mut transfer) => {
             transfer.duration_ms = millis(start);
             Some(transfer)

@@ -6,7 +6,7 @@ use crate::faults;
 use crate::report::{Result as Outcome, Transfer};
 use crate::request::{self, Request, Typed};
 use crate::settings::Settings;
-use crate::sources;
+use crate::sources::{self, After};
 use crate::talk::Talk;
 use anyhow::{Result, bail};
 use larder_store::{Events, Review, SaveRequest, Snapshot, Store, TreeKind};
@@ -19,13 +19,14 @@ pub(super) fn run(global: &Global, args: &SaveArgs) -> Result<u8> {
     let typed =
         Typed { link_mode: args.which.link_mode, spare: args.spare, job: args.which.job.clone(), ..Typed::default() };
     let settings = request::settings(global, &dir, &typed)?;
+    let after = if args.prune { After::Success } else { After::Anything };
     let transfer = if settings.disable.value {
         talk.say(&format!("switched off by {}: nothing is saved", settings.disable.source));
         Transfer::nothing(Outcome::Skipped, args.which.key.as_deref().unwrap_or_default())
     } else {
         let request = Request::resolve(&args.which, &How::default(), &settings, &dir, &[])?;
         let store = faults::open(&settings.store.value, &talk)?;
-        save(&store, &request, &settings, args.dry_run, args.prune, &talk)?
+        save(&store, &request, &settings, args.dry_run, after, &talk)?
     };
     tell(global, &talk, transfer, args.dry_run, start)
 }
@@ -36,12 +37,12 @@ pub(super) fn save(
     request: &Request,
     settings: &Settings,
     dry_run: bool,
-    prune: bool,
+    after: After,
     talk: &Talk,
 ) -> Result<Transfer> {
     let Some(_locks) = lock(request, talk)? else { bail!("cargo kept its lock for too long; nothing is saved") };
     let link_mode = settings.link_mode.value.0;
-    let review = request.project.as_ref().map(|project| sources::Record::new(store, project, settings, prune, talk));
+    let review = request.project.as_ref().map(|project| sources::Record::new(store, project, settings, after, talk));
     let saved = store.save(
         &SaveRequest {
             place: request.place.clone(),

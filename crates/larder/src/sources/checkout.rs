@@ -5,7 +5,7 @@ use super::record::{Notes, lock_of};
 use crate::cargo::Project;
 use crate::settings::Settings;
 use anyhow::Result;
-use larder_cargo::freshness::{Change, Facts, Verdict, judge, package_of};
+use larder_cargo::freshness::{Change, Facts, Verdict, judge, judged_by_cargo, package_of};
 use larder_cargo::table::{Lock, Prediction, Unit};
 use larder_cargo::{Layout, Location, UnitId, UnitLocator};
 use larder_store::{Guide, Header, Observed, Provenance, Source, Stamp, State, Store};
@@ -51,6 +51,15 @@ impl Considered {
         let cost = self.prediction.millis.saturating_add(unknown).saturating_add(self.prediction.units as u64);
         if self.same_job { cost } else { cost.saturating_add(OTHER_JOB) }
     }
+}
+
+/// The units that other builds with the same lock file had, and this one has not.
+fn lacking<'n>(notes: &Notes, others: impl Iterator<Item = &'n Notes>) -> Vec<&'n Unit> {
+    let mut known: HashSet<(&UnitId, &str)> =
+        notes.units.units.iter().map(|unit| (&unit.id, unit.target.as_str())).collect();
+    let others = others.filter(|other| other.succeeded && other.lock == notes.lock);
+    let units = others.flat_map(|other| &other.units.units).filter(|unit| unit.unread == 0);
+    units.filter(|unit| known.insert((&unit.id, unit.target.as_str()))).collect()
 }
 
 /// Gives a unit the same price wherever it stands: what differs between two builds of it is chance.
@@ -132,7 +141,8 @@ impl<'a> Checkout<'a> {
             .collect();
         let packages = self.packages(notes);
         let verdict = self.judge(&changes, &packages, notes);
-        let differing: BTreeSet<&Path> = changes.iter().map(|(path, _)| path.as_path()).collect();
+        let differing = changes.iter().map(|(path, _)| path.as_path());
+        let differing: BTreeSet<&Path> = differing.filter(|path| !judged_by_cargo(path, &packages)).collect();
         let touched = |package: &Path| verdict.everything.is_some() || verdict.packages.contains_key(package);
         let changed = |path: &Path| {
             // A folder is as new as the newest file below it.
@@ -175,13 +185,20 @@ impl Guide for Checkout<'_> {
         same_prices(&mut notes);
         self.observe_named(snapshots.iter().map(|(_, provenance)| provenance));
         let observed = self.observed();
+        let all = &notes;
         let judge = |((header, provenance), notes): (&(Header, Provenance), &Option<Notes>)| {
             let same_job = header.parts.iter().any(|(name, value)| name == "job" && *value == self.project.job);
-            let (prediction, differing) = match notes {
+            let (mut prediction, differing) = match notes {
                 Some(notes) => self.predict(&observed, provenance, notes),
                 // Everything local is built again.
                 None => (Prediction { units: 0, millis: OTHER_JOB / 2, unknown: 0 }, Vec::new()),
             };
+            if let Some(notes) = notes.as_ref().filter(|notes| !notes.succeeded) {
+                // It may lack whatever the failure kept from being built.
+                let lacking = lacking(notes, all.iter().flatten());
+                prediction.units += lacking.len().max(1);
+                prediction.millis += lacking.iter().map(|unit| unit.millis).sum::<u64>();
+            }
             let (snapshot, key) = (header.id.clone(), header.key.clone());
             Considered { snapshot, key, same_job, differing, prediction }
         };

@@ -19,7 +19,7 @@ mod rules;
 mod stamp;
 
 pub(crate) use checkout::{Checkout, Considered};
-pub(crate) use record::{Built, Notes, Record};
+pub(crate) use record::{After, Built, Notes, Record};
 pub(crate) use stamp::{Stamped, settle};
 
 use crate::cargo::Project;

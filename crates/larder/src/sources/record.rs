@@ -28,6 +28,8 @@ pub(crate) struct Notes {
     pub(crate) lock: Option<Lock>,
     /// The units, with what each was made from.
     pub(crate) units: UnitTable,
+    /// Whether what was built was built with success, as far as is known.
+    pub(crate) succeeded: bool,
     /// The units that were built since the snapshot before, and why.
     pub(crate) built: Vec<Built>,
     /// That snapshot's name; `None` for the first one.
@@ -78,6 +80,17 @@ struct Before {
     stamps: Provenance,
 }
 
+/// What a save follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// A command that succeeded.
+    Success,
+    /// A command that failed.
+    Failure,
+    /// Nobody knows what: a save of its own. Steps of a workflow run after success, unless they say otherwise.
+    Anything,
+}
+
 /// Watches a save: learns from the examined directories what there is to record.
 pub(crate) struct Record<'a> {
     store: &'a Store,
@@ -86,6 +99,8 @@ pub(crate) struct Record<'a> {
     events: &'a dyn Events,
     /// Whether units that nobody wants any more are left out of the snapshot.
     prune: bool,
+    /// Whether the command succeeded, as far as is known.
+    succeeded: bool,
     sources: OnceLock<anyhow::Result<Sources>>,
     before: OnceLock<Option<Before>>,
     units: Mutex<UnitTable>,
@@ -96,7 +111,7 @@ impl<'a> Record<'a> {
         store: &'a Store,
         project: &'a Project,
         settings: &'a Settings,
-        prune: bool,
+        after: After,
         events: &'a dyn Events,
     ) -> Self {
         Self {
@@ -104,7 +119,8 @@ impl<'a> Record<'a> {
             project,
             settings,
             events,
-            prune,
+            prune: after == After::Success,
+            succeeded: after != After::Failure,
             sources: OnceLock::new(),
             before: OnceLock::new(),
             units: Mutex::default(),
@@ -172,6 +188,7 @@ impl Review for Record<'_> {
             packages: sources.package_dirs().map(|dir| dir.clone().into_os_string()).collect(),
             lock: lock_of(self.project),
             units,
+            succeeded: self.succeeded,
             built: Vec::new(),
             since: before.map(|before| before.snapshot.clone()),
         };
