@@ -1,0 +1,65 @@
+"""Tables of medians."""
+
+import statistics
+
+from common import COMMANDS
+
+
+def human(count):
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit in ("B", "kB") or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return None
+
+
+def seconds(value):
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+
+
+def table(samples, names, command):
+    def pick(slot, column):
+        return [s for s in samples if s["command"] == command and s["contestant"] == slot and s["column"] == column]
+
+    def median(rows, key):
+        return statistics.median(r[key] for r in rows)
+
+    lines = [
+        f"`cargo {' '.join(COMMANDS[command])}`",
+        "",
+        "| with | cold | same commit | min – max | compilers | read | written | next commit | min – max | compilers | read | written |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for slot, name in names.items():
+        cold = pick(slot, "cold")
+        if not cold:
+            continue
+        row = [name, seconds(median(cold, "wall_s"))]
+        for column in ("same", "next"):
+            rows = pick(slot, column)
+            if not rows:
+                row += ["–"] * 5
+                continue
+            walls = [r["wall_s"] for r in rows]
+            scans = median(rows, "scans")
+            row += [
+                seconds(median(rows, "wall_s")),
+                f"{seconds(min(walls))} – {seconds(max(walls))}",
+                f"{median(rows, 'compilers'):.0f}" + (f" + {scans:.0f} scans" if scans else ""),
+                human(median(rows, "read_bytes")),
+                human(median(rows, "written_bytes")),
+            ]
+        lines.append("| " + " | ".join(row) + " |")
+    lines += ["", "Where the time goes:", "", "| with | column | restore | cargo | save | processor |", "|---|---|--:|--:|--:|--:|"]
+    for slot, name in names.items():
+        for column in ("cold", "same", "next"):
+            rows = pick(slot, column)
+            if not rows:
+                continue
+            if slot == "larder":
+                phases = [statistics.median(r["details"][f"{p}_ms"] for r in rows) / 1000 for p in ("restore", "cargo", "save")]
+            else:
+                phases = [statistics.median(r["phases_s"].get(p, 0) for r in rows) for p in ("restore", "cargo", "save")]
+            shown = [seconds(p) if p else "–" for p in phases]
+            lines.append(f"| {name} | {column} | {' | '.join(shown)} | {seconds(median(rows, 'cpu_s'))} |")
+    return "\n".join(lines)
