@@ -44,7 +44,8 @@ def run(args):
         fail("nobody to measure")
     names, versions, tables = {k.slot: k.name for k, _ in chosen}, {}, []
     for command in args.commands:
-        remove(bench.work, bench.work / "runs" / command)
+        for kind, _ in chosen:
+            remove(bench.work, bench.work / "runs" / command / kind.slot)
         field = [kind(bench, command, binary) for kind, binary in chosen]
         versions.update({c.slot: c.version() for c in field})
         for contestant in field:
@@ -59,7 +60,8 @@ def run(args):
             write(bench, args, versions)
         tables.append(table(bench.samples, names, command))
         if not args.keep:
-            remove(bench.work, bench.work / "runs" / command)
+            for contestant in field:
+                remove(bench.work, contestant.root)
     write(bench, args, versions)
     loads = [s["load"] for s in bench.samples]
     app = bench.workload["app"]
