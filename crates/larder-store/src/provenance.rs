@@ -93,7 +93,7 @@ impl Provenance {
         postcard::to_stdvec(self).expect("provenance is plain data")
     }
 
-    /// Reads and checks what [`Self::encode`] wrote.
+    /// Reads and checks the section of a snapshot.
     ///
     /// # Errors
     ///
