@@ -30,7 +30,7 @@ pub use manifest::{Content, DirEntry, Inode, Link, Manifest, Symlink};
 pub use policy::{Fallout, Opaque, Policy, Treatment};
 pub use provenance::{Provenance, Stamp, State};
 pub use remove::Removed;
-pub use restore::{Guide, Outcome, RestoreRequest, Restored, Root, Work};
+pub use restore::{AddRequest, Guide, Outcome, RestoreRequest, Restored, Root, Wants, Work};
 pub use save::{Review, SaveRequest, Saved};
 pub use snapshot::{Found, Header, Place, PlaceRoots, RootSummary, Snapshot, decode_manifests, encode, parse};
 pub use sources::{Observed, Source, Time};

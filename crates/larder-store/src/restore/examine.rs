@@ -163,7 +163,7 @@ impl Store {
 
     /// Refuses what cannot fit, before anything is changed. What is linked, or may share extents, needs nothing.
     /// `needs` holds bytes and files by device, of the roots before and then of this one too.
-    fn need_space(
+    pub(super) fn need_space(
         &self,
         manifest: &Manifest,
         planned: &Planned,

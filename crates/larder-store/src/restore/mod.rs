@@ -7,6 +7,7 @@
 //! sound. A directory that is absent or empty is built aside and renamed into place; an existing one
 //! is changed in place, only where it differs.
 
+mod add;
 mod apply;
 mod choose;
 mod clock;
@@ -22,6 +23,7 @@ use crate::policy::Policy;
 use crate::provenance::Provenance;
 use crate::snapshot::{Place, Snapshot, load_or_warn};
 use crate::store::Store;
+pub use add::{AddRequest, Wants};
 pub use choose::Guide;
 use examine::{How, examine_all, is_newer, refuse_file};
 pub(crate) use examine::{Target, nearest_existing, split_root};

@@ -210,7 +210,7 @@ pub(crate) fn apply_fresh(
 }
 
 impl Restored {
-    fn count(&mut self, ladder: &Ladder, applied: &Applied) {
+    pub(super) fn count(&mut self, ladder: &Ladder, applied: &Applied) {
         let (linked, reflinked, copied) = ladder.counts();
         let copied = copied + applied.written;
         self.work.linked += linked;

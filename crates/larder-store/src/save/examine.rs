@@ -1,22 +1,23 @@
 //! What a save finds out before it takes anything in: what is in its directories, which of it the store has
 //! already, and whether there is room for the rest.
 
-use super::Saved;
 use super::ingest::Need;
+use super::{SaveRequest, Saved};
 use crate::blob::Checked;
 use crate::error::{Error, Result};
 use crate::events::{Events, Phase};
 use crate::join::Join;
-use crate::link_mode::{Ladder, LinkMode};
+use crate::link_mode::Ladder;
 use crate::manifest::{Content, Link};
 use crate::policy::Treatment;
 use crate::restore::Root;
 use crate::restore::plan::is_temporary;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
-use larder_fs::{Dir, FileNode, Kind, Timestamp, Tree, Volume};
+use larder_fs::{Dir, Entry, FileNode, Kind, Timestamp, Tree, Volume};
 use rayon::prelude::*;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
@@ -79,15 +80,16 @@ fn with_ino(content: &Content, number: u64) -> Content {
 }
 
 impl Store {
-    /// Walks one root and finds out what is known of it; names in `saved` what no snapshot can hold.
+    /// Walks the root of this index and finds out what is known of it; names in `saved` what no snapshot can hold.
     pub(super) fn examine_root(
         &self,
-        root: &Root<'_>,
-        link_mode: LinkMode,
-        leave_out: &dyn Fn(&Tree) -> Vec<bool>,
+        index: usize,
+        request: &SaveRequest<'_>,
         saved: &mut Saved,
         events: &dyn Events,
     ) -> Result<Examined> {
+        let SaveRequest { review, link_mode, .. } = *request;
+        let root = &request.roots[index];
         let bad = |reason: &str| Error::BadRoot { path: root.path.clone(), reason: reason.into() };
         let dir = match larder_fs::metadata(&root.path)?.map(|meta| meta.kind) {
             Some(Kind::Dir) => Dir::open(&root.path)?,
@@ -98,12 +100,13 @@ impl Store {
             None => return Err(bad("it does not exist")),
         };
         events.phase(Phase::Examine, 0);
-        let mut tree = larder_fs::walk(&dir).map_err(Error::of_walk)?;
+        let choose = |_: &Dir, relative: &OsStr, entries: &mut Vec<Entry>| review.choose(index, relative, entries);
+        let mut tree = larder_fs::walk_chosen(&dir, &choose).map_err(Error::of_walk)?;
         // What a restore that died left behind is no part of the directory.
         tree.files.retain(|file| !is_temporary(&file.name));
         tree.symlinks.retain(|link| !is_temporary(&link.name));
         settle_clock(&dir, &tree)?;
-        let left_out = leave_out(&tree);
+        let left_out = review.examined(index, &root.path, &tree);
         tree.leave_out(&left_out);
         for special in &tree.specials {
             let what = match special.kind {

@@ -19,9 +19,10 @@ use crate::snapshot::{Header, Place, RootSummary};
 use crate::store::{Staging, Store};
 use examine::{Examined, Known};
 use ingest::{Intake, Taken};
-use larder_fs::{Dir, FileNode, Kind, Timestamp, Tree, Volume};
+use larder_fs::{Dir, Entry, FileNode, Kind, Timestamp, Tree, Volume};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -52,6 +53,10 @@ pub struct SaveRequest<'a> {
 
 /// Learns what a save sees, and adds what only the caller knows.
 pub trait Review: Sync {
+    /// Takes out of a listing what the save does not even look at. The listing is that of the directory `relative`
+    /// below the root of this index.
+    fn choose(&self, _root: usize, _relative: &OsStr, _entries: &mut Vec<Entry>) {}
+
     /// The root of this index was examined. Says which of its files are left out, in their order; nothing where all
     /// are kept. May come again when a save starts anew.
     fn examined(&self, _root: usize, _path: &Path, _tree: &Tree) -> Vec<bool> {
@@ -137,8 +142,7 @@ impl Store {
         let mut examined = Vec::new();
         for (index, root) in request.roots.iter().enumerate() {
             self.refuse_overlap(&root.path)?;
-            let leave_out = |tree: &Tree| request.review.examined(index, &root.path, tree);
-            let found = self.examine_root(root, request.link_mode, &leave_out, &mut saved, events)?;
+            let found = self.examine_root(index, request, &mut saved, events)?;
             intake.keep_inline(found.known.inline.len() as u64);
             examined.push(found);
         }
@@ -365,7 +369,7 @@ fn append(inline: &mut Vec<u8>, bytes: &[u8]) -> Content {
 }
 
 /// Where a changed file of an overlay lies outside the mount, if it is the same one.
-fn in_upper(upper: &Dir, relative: &std::ffi::OsStr, file: &FileNode) -> Option<(Dir, FileNode)> {
+fn in_upper(upper: &Dir, relative: &OsStr, file: &FileNode) -> Option<(Dir, FileNode)> {
     let dir = upper.open_beneath(relative).ok()?;
     let meta = dir.stat_optional(&file.name).ok()??;
     let same = meta.kind == Kind::File && meta.size == file.meta.size && meta.mtime == file.meta.mtime;
