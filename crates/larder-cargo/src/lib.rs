@@ -18,6 +18,7 @@
 //! | [`manifest`] | which other directories a manifest names: where the sources of a build are |
 //! | [`freshness`] | what must be touched so that cargo sees what changed |
 //! | [`workspace`] | where root, target, build directory and lock file are |
+//! | [`home`] | what of CARGO_HOME a build without a network needs |
 //! | [`key`] | what a snapshot of a target directory must and should have in common with a build |
 //! | [`table`] | what each unit was made from, what it needs and what it cost |
 //! | [`outer`] | which variables come from the cargo that started larder |
@@ -26,6 +27,7 @@
 pub mod class;
 pub mod config;
 pub mod freshness;
+pub mod home;
 pub mod key;
 pub mod layout;
 pub mod linker;

@@ -34,6 +34,16 @@ impl Lock {
         Some(lock)
     }
 
+    /// Name, version and source of each package that has a source.
+    pub fn sourced(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.packages.iter().flat_map(|(name, versions)| {
+            versions.iter().filter_map(move |pair| {
+                let (version, source) = (pair.0.as_str(), pair.1.as_deref()?);
+                Some((name.as_str(), version, source))
+            })
+        })
+    }
+
     /// Whether some package of this name stands here, but not in `now`. With several versions of a name, one gone
     /// is enough: units carry the name only, so it cannot be said whose they are.
     pub(super) fn lost(&self, name: &str, now: &Self) -> bool {
