@@ -11,6 +11,7 @@ mod child;
 mod cli;
 mod commands;
 mod faults;
+mod home;
 mod host;
 mod reasons;
 mod report;

@@ -223,6 +223,11 @@ impl Transfer {
         self
     }
 
+    /// How many files a restore made.
+    pub(crate) fn made(&self) -> u64 {
+        self.work.linked + self.work.reflinked + self.work.copied
+    }
+
     pub(crate) fn saved(saved: Saved) -> Self {
         let outcome = if saved.snapshot.is_some() { Result::Saved } else { Result::Skipped };
         Self {
@@ -284,6 +289,16 @@ fn files(files: u64, bytes: u64) -> String {
     format!("{files} files, {}", ByteSize(bytes).display().si())
 }
 
+/// What became of CARGO_HOME around a command.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct CargoHome {
+    /// What was added before it; `work.unchanged` are the files that stood there already.
+    pub(crate) restore: Option<Transfer>,
+    /// What was saved after it; nothing where the store had all of it.
+    pub(crate) save: Option<Transfer>,
+}
+
 /// The object of `run`: that of its restore, with the save and the command's end.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -293,6 +308,8 @@ pub(crate) struct Run {
     pub(crate) restore: Transfer,
     /// The save, where there was one.
     pub(crate) save: Option<Transfer>,
+    /// What became of CARGO_HOME, where anything did.
+    pub(crate) cargo_home: Option<CargoHome>,
     /// The command's exit code (128 and the number where a signal ended it).
     pub(crate) exit_code: u8,
     /// How long the command took, in milliseconds.

@@ -78,6 +78,7 @@ fn resolve_settings(global: &Global, dir: &Path, typed: &Typed) -> Result<Settin
     let mut layers = vec![(Source::CommandLine, line)];
     layers.extend(settings::environment_layers(&host::env).map_err(UsageError::from)?);
     layers.extend(settings::file_layers(dir, &host::env, &host::read).map_err(UsageError::from)?);
+    layers.extend(settings::ci_layer(&host::env));
     Ok(Settings::resolve(&layers, settings::default_store(&host::env)))
 }
 
@@ -240,6 +241,6 @@ fn paths(which: &Which, how: &How, command: &[OsString]) -> Result<Request> {
 }
 
 /// Who may see the snapshot: on GitHub the repository, elsewhere whoever reads the store.
-fn scope() -> String {
+pub(crate) fn scope() -> String {
     host::env("GITHUB_REPOSITORY").map_or_else(|| "local".to_owned(), |name| name.to_string_lossy().into_owned())
 }

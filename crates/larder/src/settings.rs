@@ -54,6 +54,7 @@ pub(crate) struct Layer {
     pub(crate) disable: Option<bool>,
     pub(crate) ignore: Option<Vec<String>>,
     pub(crate) inputs: Option<Vec<PathBuf>>,
+    pub(crate) cargo_home: Option<bool>,
 }
 
 /// Everything that can be configured, resolved.
@@ -70,6 +71,8 @@ pub(crate) struct Settings {
     pub(crate) ignore: Setting<Vec<String>>,
     /// Files and folders that builds read, whatever else is said of them; relative to the workspace's root.
     pub(crate) inputs: Setting<Vec<PathBuf>>,
+    /// Whether what a build needs of CARGO_HOME is kept too.
+    pub(crate) cargo_home: Setting<bool>,
 }
 
 /// A setting that cannot be understood.
@@ -105,6 +108,7 @@ impl Settings {
             disable: pick(layers, |layer| layer.disable, false),
             ignore: pick(layers, |layer| layer.ignore.clone(), Vec::new()),
             inputs: pick(layers, |layer| layer.inputs.clone(), Vec::new()),
+            cargo_home: pick(layers, |layer| layer.cargo_home, false),
         }
     }
 
@@ -122,6 +126,7 @@ impl Settings {
             ("disable", self.disable.value.to_string(), &self.disable.source),
             ("ignore", self.ignore.value.join(" "), &self.ignore.source),
             ("inputs", inputs.join(" "), &self.inputs.source),
+            ("cargo-home", self.cargo_home.value.to_string(), &self.cargo_home.source),
         ]
     }
 }
@@ -151,7 +156,16 @@ pub(crate) fn environment_layers(env: &dyn Fn(&str) -> Option<OsString>) -> Resu
         Ok(())
     })?;
     add("LARDER_DISABLE", &|text, layer| boolean(text).map(|disable| layer.disable = Some(disable)))?;
+    add("LARDER_CARGO_HOME", &|text, layer| boolean(text).map(|keep| layer.cargo_home = Some(keep)))?;
     Ok(layers)
+}
+
+/// The weakest layer, which only the defaults are below: where `CI` is set nobody misses what a job leaves behind, and
+/// machines start empty.
+pub(crate) fn ci_layer(env: &dyn Fn(&str) -> Option<OsString>) -> Option<(Source, Layer)> {
+    let value = env("CI").filter(|value| !value.is_empty())?;
+    let is_ci = value.to_str().and_then(|text| boolean(text).ok()).unwrap_or(true);
+    is_ci.then(|| (Source::Environment("CI".into()), Layer { cargo_home: Some(true), ..Layer::default() }))
 }
 
 /// Whether the environment switches larder off, whatever else it says.
@@ -250,6 +264,18 @@ mod tests {
         let files = |path: &Path| (path == Path::new("/r/larder.toml")).then(|| b"stroe = \"x\"".to_vec());
         let bad = file_layers(Path::new("/r"), &env_of(&[]), &files).unwrap_err().to_string();
         assert!(bad.contains("/r/larder.toml") && bad.contains("stroe"), "{bad}");
+    }
+
+    #[test]
+    fn ci_is_the_weakest_reason() {
+        let keeps = |pairs: &[(&str, &str)]| {
+            let env = env_of(pairs);
+            let mut layers = environment_layers(&env).unwrap();
+            layers.extend(ci_layer(&env));
+            Settings::resolve(&layers, default_store(&env)).cargo_home.value
+        };
+        assert!(keeps(&[("CI", "true")]) && keeps(&[("CI", "woodpecker")]) && keeps(&[("LARDER_CARGO_HOME", "1")]));
+        assert!(!keeps(&[]) && !keeps(&[("CI", "false")]) && !keeps(&[("CI", "1"), ("LARDER_CARGO_HOME", "0")]));
     }
 
     #[test]

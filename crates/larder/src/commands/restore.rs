@@ -2,12 +2,12 @@
 
 use super::{lock, tell};
 use crate::cli::{Global, RestoreArgs};
-use crate::faults;
 use crate::report::{Result as Outcome, Transfer};
 use crate::request::{self, Request, Typed};
 use crate::settings::Settings;
 use crate::sources::{self, Checkout};
 use crate::talk::Talk;
+use crate::{faults, home};
 use anyhow::Result;
 use larder_store::{Events, Guide, RestoreRequest, Store};
 use std::time::Instant;
@@ -30,6 +30,7 @@ pub(super) fn run(global: &Global, args: &RestoreArgs) -> Result<u8> {
     }
     let mut request = Request::resolve(&args.which, &args.how, &settings, &dir, &[])?;
     let opened = faults::open(&settings.store.value, &talk).inspect(|store| request.learn(store));
+    let opened = opened.inspect(|store| drop(home::restore(store, &request, &settings, args.dry_run, &talk)));
     let transfer = match opened.and_then(|store| restore(&store, &request, &settings, args.dry_run, &talk)) {
         Ok(transfer) => transfer,
         Err(error) if faults::leaves_alone(&error) => {

@@ -4,7 +4,8 @@ use super::{is_json, millis, restore, save};
 use crate::child;
 use crate::cli::{Global, RunArgs, SaveWhen};
 use crate::faults::{self, is_half_restored, is_usage};
-use crate::report::{self, Result as Outcome, Run, Transfer};
+use crate::home;
+use crate::report::{self, CargoHome, Result as Outcome, Run, Transfer};
 use crate::request::{self, Request, Typed};
 use crate::sources::After;
 use crate::talk::{self, Talk};
@@ -27,7 +28,7 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
         let exit_code = child::run(&args.command, &dir)?;
         if is_json(global) {
             let restore = Transfer::nothing(Outcome::Miss, args.which.key.as_deref().unwrap_or_default());
-            tell(&Run { restore, save: None, exit_code, command_ms: millis(begin) });
+            tell(&Run { restore, save: None, cargo_home: None, exit_code, command_ms: millis(begin) });
         }
         return Ok(exit_code);
     }
@@ -53,6 +54,8 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
             None
         }
     };
+    let home_before =
+        cache.as_ref().and_then(|(store, request)| home::restore(store, request, &settings, false, &talk));
     // What a restore left half changed is nobody's world: saving it would make it everybody's.
     let mut half_restored = false;
     let mut restored = match &cache {
@@ -93,10 +96,18 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
         Some((store, request)) if wanted => save_after(store, request, &settings, after, &talk),
         _ => None,
     };
+    let home_saved = match &cache {
+        Some((store, request)) if wanted => home::save(store, request, &settings, home_before.as_ref(), false, &talk),
+        _ => None,
+    };
     talk.finish();
     say(&talk, &restored, saved.as_ref());
     if is_json(global) {
-        tell(&Run { restore: restored, save: saved, exit_code: code, command_ms });
+        let cargo_home = match (home_before.map(|before| before.transfer), home_saved) {
+            (None, None) => None,
+            (restore, save) => Some(CargoHome { restore, save }),
+        };
+        tell(&Run { restore: restored, save: saved, cargo_home, exit_code: code, command_ms });
     }
     Ok(code)
 }

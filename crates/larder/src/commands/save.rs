@@ -2,12 +2,12 @@
 
 use super::{lock, millis, tell};
 use crate::cli::{Global, How, SaveArgs};
-use crate::faults;
 use crate::report::{Result as Outcome, Transfer};
 use crate::request::{self, Request, Typed};
 use crate::settings::Settings;
 use crate::sources::{self, After};
 use crate::talk::Talk;
+use crate::{faults, home};
 use anyhow::{Result, bail};
 use larder_store::{Events, Review, SaveRequest, Snapshot, Store, TreeKind};
 use std::time::Instant;
@@ -26,7 +26,9 @@ pub(super) fn run(global: &Global, args: &SaveArgs) -> Result<u8> {
     } else {
         let request = Request::resolve(&args.which, &How::default(), &settings, &dir, &[])?;
         let store = faults::open(&settings.store.value, &talk)?;
-        save(&store, &request, &settings, args.dry_run, after, &talk)?
+        let saved = save(&store, &request, &settings, args.dry_run, after, &talk)?;
+        home::save(&store, &request, &settings, None, args.dry_run, &talk);
+        saved
     };
     tell(global, &talk, transfer, args.dry_run, start)
 }

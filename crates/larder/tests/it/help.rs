@@ -399,6 +399,7 @@ fn every_setting_shows_where_it_comes_from() {
     disable    false                            default
     ignore                                      default
     inputs                                      default
+    cargo-home false                            default
     ");
     // The command line is stronger than all of them.
     let from_line = said(sandbox.larder(["config", "--store", "here"]).env("LARDER_EXACT", "yes"));
@@ -414,5 +415,6 @@ fn every_setting_shows_where_it_comes_from() {
     disable    false                            default
     ignore                                      default
     inputs                                      default
+    cargo-home false                            default
     ");
 }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod cargo_builds;
+mod cargo_home;
 mod cli;
 mod contract;
 mod file_systems;
