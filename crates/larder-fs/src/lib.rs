@@ -20,6 +20,7 @@ pub mod scratch;
 pub mod subvolume;
 mod volume;
 mod walk;
+pub mod world;
 
 pub use copy::{CopyMethod, Reflink, clone_file, copy_contents, digest_file};
 pub use dir::{Dir, Entry};

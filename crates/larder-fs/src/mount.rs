@@ -49,16 +49,23 @@ pub fn is_mount_point(path: &Path) -> Result<bool> {
     Ok(stat.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT))
 }
 
-/// Moves this process into mount namespace of its own, and into a user namespace too where it is
-/// not root. User and group stay what they are. Must run before the process starts a thread.
+/// Moves this process into a mount namespace of its own, and into a user namespace too where it is
+/// not root, or a root without privileges. User and group stay what they are. Must run before the
+/// process starts a thread.
 pub fn enter_private_namespace() -> Result<()> {
+    enter_namespace(MountPropagationFlags::PRIVATE)
+}
+
+/// The same; `propagation` says whether what is mounted or unmounted outside later is seen here. Nothing mounted here
+/// may show outside.
+pub(crate) fn enter_namespace(propagation: MountPropagationFlags) -> Result<()> {
     let this = Path::new("a private mount namespace");
     let fail = |e: std::io::Error| Error::new("enter", this, e);
     fault::check("enter").map_err(fail)?;
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let flags = if uid == 0 { UnshareFlags::NEWNS } else { UnshareFlags::NEWNS | UnshareFlags::NEWUSER };
-    unshare(flags).map_err(|e| fail(e.into()))?;
-    if uid != 0 {
+    let privileged = uid == 0 && unshare(UnshareFlags::NEWNS).is_ok();
+    if !privileged {
+        unshare(UnshareFlags::NEWNS | UnshareFlags::NEWUSER).map_err(|e| fail(e.into()))?;
         // An unprivileged process may map its group only after giving up setgroups.
         for (file, map) in [
             ("/proc/self/setgroups", "deny".to_owned()),
@@ -68,9 +75,7 @@ pub fn enter_private_namespace() -> Result<()> {
             std::fs::write(file, map).map_err(fail)?;
         }
     }
-    // Nothing mounted here may show outside.
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(|e| fail(e.into()))
+    rustix::mount::mount_change("/", propagation | MountPropagationFlags::REC).map_err(|e| fail(e.into()))
 }
 
 #[expect(unsafe_code, reason = "unshare can break assumptions of other threads; see SAFETY")]
