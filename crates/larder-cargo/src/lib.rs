@@ -20,10 +20,12 @@
 //! | [`workspace`] | where root, target, build directory and lock file are |
 //! | [`home`] | what of CARGO_HOME a build without a network needs |
 //! | [`key`] | what a snapshot of a target directory must and should have in common with a build |
+//! | [`canonical`] | the names of directories that are the same on every machine |
 //! | [`table`] | what each unit was made from, what it needs and what it cost |
 //! | [`outer`] | which variables come from the cargo that started larder |
 //! | [`words`] | a command's words, as far as cargo's command line can be understood without running it |
 
+pub mod canonical;
 pub mod class;
 pub mod config;
 pub mod freshness;
