@@ -2,7 +2,9 @@
 //! the key of a build, and cargo's own locks.
 
 use crate::host;
+use crate::world::World;
 use anyhow::{Context, Result};
+use larder_cargo::canonical::Names;
 use larder_cargo::config::Config;
 use larder_cargo::key::{self, KeyInputs};
 use larder_cargo::linker::{Question, Rustc};
@@ -21,6 +23,31 @@ const LOCK_WAIT: Duration = Duration::from_secs(600);
 /// The names of cargo's lock files in a profile folder: until 1.99, and the two from 1.100 on.
 const LOCK_NAMES: [&str; 3] = [".cargo-lock", ".cargo-build-lock", ".cargo-artifact-lock"];
 
+/// Where a build happens, as far as files say.
+#[derive(Clone, Copy)]
+pub(crate) struct Site<'a> {
+    pub(crate) workspace: &'a Workspace,
+    pub(crate) config: &'a Config,
+    pub(crate) cargo_home: Option<&'a Path>,
+}
+
+impl Site<'_> {
+    /// The directories that one build fills: the target directory, and the build directory where it is another.
+    pub(crate) fn directories(&self) -> Vec<PathBuf> {
+        let target = self.workspace.target_dir.clone();
+        match &self.workspace.build_dir {
+            Some(build) if *build != target => vec![target, build.clone()],
+            _ => vec![target],
+        }
+    }
+}
+
+/// CARGO_HOME, with links resolved.
+pub(crate) fn cargo_home(dir: &Path) -> Option<PathBuf> {
+    let home = larder_cargo::config::cargo_home(dir, &host::env);
+    home.map(|home| larder_fs::canonicalize(&home).unwrap_or(home))
+}
+
 /// A cargo project, as seen from one directory and one command.
 pub(crate) struct Project {
     pub(crate) workspace: Workspace,
@@ -37,11 +64,13 @@ pub(crate) struct Project {
     pub(crate) parts: Vec<(String, String)>,
     /// A short digest of the parts that must be equal.
     pub(crate) compatibility: String,
+    /// What cargo calls the directories.
+    pub(crate) names: Names,
 }
 
 impl Project {
     /// Finds the project of `dir`; `None` outside of any.
-    pub(crate) fn find(dir: &Path, command: &[OsString], job: Option<&str>) -> Result<Option<Self>> {
+    pub(crate) fn find(dir: &Path, command: &[OsString], job: Option<&str>, world: &World) -> Result<Option<Self>> {
         let config = Config::load(dir, command, &host::env, &host::read);
         for problem in &config.problems {
             tracing::info!("cargo configuration: {problem}");
@@ -50,15 +79,15 @@ impl Project {
         let Some(workspace) = found else { return Ok(None) };
         let rustc = rustc(dir, command)?;
         let linker = linker(dir, command, &config, &rustc);
-        let cargo_home = larder_cargo::config::cargo_home(dir, &host::env);
-        let cargo_home = cargo_home.map(|home| larder_fs::canonicalize(&home).unwrap_or(home));
+        let cargo_home = cargo_home(dir);
+        let names = world.names.clone();
         let lock = host::read(&workspace.lock);
         let rustflags = key::rustflags(&host::env, &config);
         let job = key::job_name(job, &host::env, command);
         let parts = key::parts(&KeyInputs {
             rustc: &rustc,
-            workspace: &workspace,
-            cargo_home: cargo_home.as_deref(),
+            workspace: &names.workspace(&workspace),
+            cargo_home: cargo_home.as_deref().map(|home| names.canonical(home)).as_deref(),
             linker: &linker,
             lock: lock.as_deref(),
             rustflags: &rustflags,
@@ -75,16 +104,18 @@ impl Project {
             lock,
             parts: parts.into_iter().map(|part| (part.name.to_owned(), part.value)).collect(),
             workspace,
+            names,
         }))
+    }
+
+    /// Where it is.
+    pub(crate) fn site(&self) -> Site<'_> {
+        Site { workspace: &self.workspace, config: &self.config, cargo_home: self.cargo_home.as_deref() }
     }
 
     /// The directories that one build fills: the target directory, and the build directory where it is another.
     pub(crate) fn directories(&self) -> Vec<PathBuf> {
-        let target = self.workspace.target_dir.clone();
-        match &self.workspace.build_dir {
-            Some(build) if *build != target => vec![target, build.clone()],
-            _ => vec![target],
-        }
+        self.site().directories()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command that `run` serves: started in its directory, signals forwarded, its end passed on.
 
+use crate::world::World;
 use crate::{host, talk};
 use anyhow::Result;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -9,7 +10,7 @@ use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -18,10 +19,8 @@ const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 
 /// Runs the command in `dir` to its end; its exit code, 128 and the number where a signal ended it.
-pub(crate) fn run(words: &[OsString], dir: &Path) -> Result<u8> {
-    let (program, arguments) = words.split_first().expect("the command line has a command");
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(dir);
+pub(crate) fn run(words: &[OsString], dir: &Path, world: &World) -> Result<u8> {
+    let mut command = world.command(words, dir)?;
     host::cleaned(&mut command);
     // Caught before the child starts, so that none is lost; the child starts with the defaults.
     // One that larder was started to ignore, as by nohup, stays so for both.
@@ -34,8 +33,7 @@ pub(crate) fn run(words: &[OsString], dir: &Path) -> Result<u8> {
         Ok(child) => child,
         Err(error) => {
             handle.close();
-            talk::to_stderr(&format!("cannot run {}: {error}", program.display()));
-            return Ok(if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE });
+            return Ok(not_started(words, &error));
         }
     };
     let running = Arc::new(AtomicU32::new(child.id()));
@@ -61,6 +59,12 @@ pub(crate) fn run(words: &[OsString], dir: &Path) -> Result<u8> {
     // The thread goes on: signals that come during the save are for larder. It ends with the process.
     drop(forwarder);
     Ok(code(status?))
+}
+
+/// Says that the command could not be started; the code that shells have for it.
+pub(crate) fn not_started(words: &[OsString], error: &std::io::Error) -> u8 {
+    talk::to_stderr(&format!("cannot run {}: {error}", words[0].display()));
+    if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
 }
 
 /// The signals that a process ignores, one bit each, from its status file.

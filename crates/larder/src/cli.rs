@@ -15,8 +15,8 @@ use std::path::PathBuf;
 #[command(version, propagate_version = true, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 done (a miss is no error), 1 failed, 2 wrong usage; `run` passes on its command's.\n\
-Environment: LARDER_STORE, LARDER_LINK_MODE, LARDER_EXACT, LARDER_SAVE, LARDER_SPARE, LARDER_JOB and LARDER_LOG set \
-defaults; LARDER_DISABLE=1 turns larder into a pass-through. `larder config` shows what applies and why."
+Environment: LARDER_STORE, LARDER_LINK_MODE, LARDER_EXACT, LARDER_SAVE, LARDER_SPARE, LARDER_JOB, LARDER_CANONICAL and \
+LARDER_LOG set defaults; LARDER_DISABLE=1 turns larder into a pass-through. `larder config` shows what applies and why."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -114,6 +114,15 @@ The command runs in the workspace; its exit code is passed on; signals are forwa
 never fails it: larder warns and goes on without. stdout is the command's own; with --format json larder's object \
 follows, as the last line.")]
     Run(RunArgs),
+    /// Run a script in the canonical world: `shell: larder shell {0}` in a GitHub workflow
+    #[command(
+        after_help = "The script is run as GitHub would run it, by bash --noprofile --norc -eo pipefail, else by \
+sh -e; nothing is restored or saved. Whatever cargo hashes stands at the same paths on every machine: see \
+docs/canonical.md. Where that is not permitted, larder says why, and the script runs without."
+    )]
+    Shell(ShellArgs),
+    #[command(hide = true)]
+    Enter(EnterArgs),
     /// Make the target directory (or any) what a snapshot says
     #[command(after_help = "A miss exits 0 and leaves the directory alone. Example for any directory:\n  \
 larder restore --path node_modules --key npm-$HASH --fallback-key npm-")]
@@ -159,6 +168,9 @@ pub(crate) struct Which {
     /// How files leave and enter the store
     #[arg(long, value_enum, value_name = "MODE")]
     pub(crate) link_mode: Option<Mode>,
+    /// Work at paths that are the same on every machine and in every checkout
+    #[arg(long)]
+    pub(crate) canonical: bool,
 }
 
 /// What only a restore needs to know.
@@ -189,6 +201,30 @@ pub(crate) struct RunArgs {
     pub(crate) spare: bool,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShellArgs {
+    /// The script
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// Enter the canonical world and become a command: larder starts itself so.
+#[derive(Debug, Args)]
+pub(crate) struct EnterArgs {
+    /// Only see whether it is permitted
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// A directory, and where it is to stand
+    #[arg(long, num_args = 2, value_names = ["REAL", "CANONICAL"])]
+    pub(crate) bind: Vec<PathBuf>,
+    /// Where the command starts
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) dir: PathBuf,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
 }
 

@@ -21,6 +21,7 @@ mod schemas;
 mod settings;
 mod sources;
 mod talk;
+mod world;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -36,6 +37,9 @@ mod exit {
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     talk::start_log(&cli.global);
+    if !matches!(cli.command, cli::Command::Enter(_)) {
+        world::leave();
+    }
     match commands::dispatch(&cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

@@ -4,6 +4,7 @@ use crate::cargo::{Project, TargetPolicy};
 use crate::cli::{Global, How, Mode, SaveWhen, Which};
 use crate::host;
 use crate::settings::{self, BadSetting, Layer, Settings, Source};
+use crate::world::World;
 use anyhow::Result;
 use larder_cargo::linker::Rustc;
 use larder_store::{Found, Place, PlaceRoots, Root, Snapshot, Store};
@@ -37,6 +38,7 @@ pub(crate) struct Typed {
     pub(crate) save: Option<SaveWhen>,
     pub(crate) spare: bool,
     pub(crate) job: Option<String>,
+    pub(crate) canonical: bool,
 }
 
 /// The directory that the user works in: `--workspace`, else the current one.
@@ -73,6 +75,7 @@ fn resolve_settings(global: &Global, dir: &Path, typed: &Typed) -> Result<Settin
         save: typed.save,
         spare: typed.spare.then_some(true),
         job: typed.job.clone(),
+        canonical: typed.canonical.then_some(true),
         ..Layer::default()
     };
     let mut layers = vec![(Source::CommandLine, line)];
@@ -107,13 +110,17 @@ impl Request {
         settings: &Settings,
         dir: &Path,
         command: &[OsString],
+        world: &World,
     ) -> Result<Self> {
         if let Some(key) = &which.key
             && key.len() > MAX_KEY
         {
             return Err(UsageError(format!("--key: {} bytes are more than {MAX_KEY}", key.len())).into());
         }
-        if which.path.is_empty() { cargo(which, how, settings, dir, command) } else { paths(which, how, command) }
+        match which.path.is_empty() {
+            true => cargo(which, how, settings, dir, command, world),
+            false => paths(which, how, command, world),
+        }
     }
 
     /// Whether the lock file is another since: cargo writes it where there is none, and updates it. What was
@@ -181,8 +188,15 @@ const COMPILER: &str = "rustc";
 /// Longer keys are a mistake, and would make headers that nobody can read.
 const MAX_KEY: usize = 64 * 1024;
 
-fn cargo(which: &Which, how: &How, settings: &Settings, dir: &Path, command: &[OsString]) -> Result<Request> {
-    let project = Project::find(dir, command, settings.job.value.as_deref())?.ok_or_else(|| {
+fn cargo(
+    which: &Which,
+    how: &How,
+    settings: &Settings,
+    dir: &Path,
+    command: &[OsString],
+    world: &World,
+) -> Result<Request> {
+    let project = Project::find(dir, command, settings.job.value.as_deref(), world)?.ok_or_else(|| {
         UsageError(format!(
             "{} is in no cargo project: name one with --workspace, or directories with --path and --key",
             dir.display()
@@ -198,7 +212,7 @@ fn cargo(which: &Which, how: &How, settings: &Settings, dir: &Path, command: &[O
     for path in &dirs {
         roots.push((larder_fs::resolve(path)?, TargetPolicy::of(&project)));
     }
-    let paths = roots.iter().map(|(path, _)| path.clone()).collect();
+    let paths = roots.iter().map(|(path, _)| world.names.canonical(path)).collect();
     Ok(Request {
         place: Place { scope: scope(), label: project.compatibility.clone(), roots: PlaceRoots::Paths(paths) },
         key: which.key.clone().unwrap_or_else(|| project.key.clone()),
@@ -212,7 +226,7 @@ fn cargo(which: &Which, how: &How, settings: &Settings, dir: &Path, command: &[O
     })
 }
 
-fn paths(which: &Which, how: &How, command: &[OsString]) -> Result<Request> {
+fn paths(which: &Which, how: &How, command: &[OsString], world: &World) -> Result<Request> {
     let key = which.key.clone().ok_or_else(|| UsageError("--path needs --key".into()))?;
     let mut roots: Vec<(PathBuf, TargetPolicy)> = Vec::new();
     for path in &which.path {
@@ -225,7 +239,7 @@ fn paths(which: &Which, how: &How, command: &[OsString]) -> Result<Request> {
     }
     let place = match which.key_only {
         true => PlaceRoots::KeyOnly(roots.len()),
-        false => PlaceRoots::Paths(roots.iter().map(|(path, _)| path.clone()).collect()),
+        false => PlaceRoots::Paths(roots.iter().map(|(path, _)| world.names.canonical(path)).collect()),
     };
     Ok(Request {
         place: Place { scope: scope(), label: "paths".into(), roots: place },

@@ -51,6 +51,7 @@ pub(crate) struct Layer {
     pub(crate) save: Option<SaveWhen>,
     pub(crate) spare: Option<bool>,
     pub(crate) job: Option<String>,
+    pub(crate) canonical: Option<bool>,
     pub(crate) disable: Option<bool>,
     pub(crate) ignore: Option<Vec<String>>,
     pub(crate) inputs: Option<Vec<PathBuf>>,
@@ -66,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) save: Setting<SaveWhen>,
     pub(crate) spare: Setting<bool>,
     pub(crate) job: Setting<Option<String>>,
+    /// Whether commands run at canonical paths.
+    pub(crate) canonical: Setting<bool>,
     pub(crate) disable: Setting<bool>,
     /// Patterns of files that no build reads unless it names them, beside the usual ones.
     pub(crate) ignore: Setting<Vec<String>>,
@@ -105,6 +108,7 @@ impl Settings {
             save: pick(layers, |layer| layer.save, SaveWhen::default()),
             spare: pick(layers, |layer| layer.spare, false),
             job: pick(layers, |layer| layer.job.clone().map(Some), None),
+            canonical: pick(layers, |layer| layer.canonical, false),
             disable: pick(layers, |layer| layer.disable, false),
             ignore: pick(layers, |layer| layer.ignore.clone(), Vec::new()),
             inputs: pick(layers, |layer| layer.inputs.clone(), Vec::new()),
@@ -123,6 +127,7 @@ impl Settings {
             ("save", save, &self.save.source),
             ("spare", self.spare.value.to_string(), &self.spare.source),
             ("job", self.job.value.clone().unwrap_or_default(), &self.job.source),
+            ("canonical", self.canonical.value.to_string(), &self.canonical.source),
             ("disable", self.disable.value.to_string(), &self.disable.source),
             ("ignore", self.ignore.value.join(" "), &self.ignore.source),
             ("inputs", inputs.join(" "), &self.inputs.source),
@@ -155,6 +160,7 @@ pub(crate) fn environment_layers(env: &dyn Fn(&str) -> Option<OsString>) -> Resu
         layer.job = Some(text.to_owned());
         Ok(())
     })?;
+    add("LARDER_CANONICAL", &|text, layer| boolean(text).map(|canonical| layer.canonical = Some(canonical)))?;
     add("LARDER_DISABLE", &|text, layer| boolean(text).map(|disable| layer.disable = Some(disable)))?;
     add("LARDER_CARGO_HOME", &|text, layer| boolean(text).map(|keep| layer.cargo_home = Some(keep)))?;
     Ok(layers)

@@ -6,6 +6,7 @@ mod restore;
 mod rm;
 mod run;
 mod save;
+mod shell;
 mod verify;
 mod why;
 
@@ -15,7 +16,7 @@ use crate::cli::{Cli, Command, Format, Global};
 use crate::report::Transfer;
 use crate::request::Request;
 use crate::talk::{self, Talk};
-use crate::{faults, report, request};
+use crate::{faults, report, request, world};
 use anyhow::{Context, Result};
 use larder_fs::Lock;
 use larder_store::Store;
@@ -26,6 +27,8 @@ use std::time::Instant;
 pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
     match &cli.command {
         Command::Run(args) => run::run(&cli.global, args),
+        Command::Shell(args) => shell::run(&cli.global, args),
+        Command::Enter(args) => Ok(world::enter(args)),
         Command::Restore(args) => restore::run(&cli.global, args),
         Command::Save(args) => save::run(&cli.global, args),
         Command::Ls(args) => ls::run(&cli.global, args),

@@ -7,6 +7,7 @@ use crate::request::{self, Request, Typed};
 use crate::settings::Settings;
 use crate::sources::{self, Checkout};
 use crate::talk::Talk;
+use crate::world::World;
 use crate::{faults, home};
 use anyhow::Result;
 use larder_store::{Events, Guide, RestoreRequest, Store};
@@ -20,6 +21,7 @@ pub(super) fn run(global: &Global, args: &RestoreArgs) -> Result<u8> {
         link_mode: args.which.link_mode,
         exact: args.how.exact,
         job: args.which.job.clone(),
+        canonical: args.which.canonical,
         ..Typed::default()
     };
     let settings = request::settings(global, &dir, &typed)?;
@@ -28,7 +30,8 @@ pub(super) fn run(global: &Global, args: &RestoreArgs) -> Result<u8> {
         let nothing = Transfer::nothing(Outcome::Miss, args.which.key.as_deref().unwrap_or_default());
         return tell(global, &talk, nothing, args.dry_run, start);
     }
-    let mut request = Request::resolve(&args.which, &args.how, &settings, &dir, &[])?;
+    let world = World::find(&dir, &[], &settings, &talk);
+    let mut request = Request::resolve(&args.which, &args.how, &settings, &dir, &[], &world)?;
     let opened = faults::open(&settings.store.value, &talk).inspect(|store| request.learn(store));
     let opened = opened.inspect(|store| drop(home::restore(store, &request, &settings, args.dry_run, &talk)));
     let transfer = match opened.and_then(|store| restore(&store, &request, &settings, args.dry_run, &talk)) {

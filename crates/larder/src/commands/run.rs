@@ -9,6 +9,7 @@ use crate::report::{self, CargoHome, Result as Outcome, Run, Transfer};
 use crate::request::{self, Request, Typed};
 use crate::sources::After;
 use crate::talk::{self, Talk};
+use crate::world::World;
 use anyhow::Result;
 use larder_store::{Events, LinkMode, Store};
 use std::time::Instant;
@@ -21,11 +22,12 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
         save: args.save,
         spare: args.spare,
         job: args.which.job.clone(),
+        canonical: args.which.canonical,
     };
     let settings = request::settings(global, &dir, &typed)?;
     if settings.disable.value {
         let begin = Instant::now();
-        let exit_code = child::run(&args.command, &dir)?;
+        let exit_code = child::run(&args.command, &dir, &World::default())?;
         if is_json(global) {
             let restore = Transfer::nothing(Outcome::Miss, args.which.key.as_deref().unwrap_or_default());
             tell(&Run { restore, save: None, cargo_home: None, exit_code, command_ms: millis(begin) });
@@ -40,7 +42,8 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     {
         talk.warn(&format!("no overlay: {:#}", anyhow::Error::from(error)));
     }
-    let opened = Request::resolve(&args.which, &args.how, &settings, &dir, &args.command)
+    let world = World::find(&dir, &args.command, &settings, &talk);
+    let opened = Request::resolve(&args.which, &args.how, &settings, &dir, &args.command, &world)
         .and_then(|request| Ok((faults::open(&settings.store.value, &talk)?, request)))
         .map(|(store, mut request)| {
             request.learn(&store);
@@ -74,7 +77,7 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     restored.duration_ms = millis(start);
     talk.finish();
     let command_start = Instant::now();
-    let code = child::run(&args.command, &dir)?;
+    let code = child::run(&args.command, &dir, &world)?;
     let command_ms = millis(command_start);
     let after = if code == 0 { After::Success } else { After::Failure };
     let wanted = match settings.save.value {
@@ -85,7 +88,7 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     let wanted = wanted && !half_restored;
     let saved = match &cache {
         Some((store, request)) if wanted && request.is_outdated() => {
-            match Request::resolve(&args.which, &args.how, &settings, &dir, &args.command) {
+            match Request::resolve(&args.which, &args.how, &settings, &dir, &args.command, &world) {
                 Ok(request) => save_after(store, &request, &settings, after, &talk),
                 Err(error) => {
                     talk.warn(&format!("not saved: {error:#}"));

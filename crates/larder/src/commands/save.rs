@@ -7,6 +7,7 @@ use crate::request::{self, Request, Typed};
 use crate::settings::Settings;
 use crate::sources::{self, After};
 use crate::talk::Talk;
+use crate::world::World;
 use crate::{faults, home};
 use anyhow::{Result, bail};
 use larder_store::{Events, Review, SaveRequest, Snapshot, Store, TreeKind};
@@ -16,15 +17,21 @@ pub(super) fn run(global: &Global, args: &SaveArgs) -> Result<u8> {
     let start = Instant::now();
     let talk = Talk::new(global);
     let dir = request::work_dir(args.which.workspace.as_deref())?;
-    let typed =
-        Typed { link_mode: args.which.link_mode, spare: args.spare, job: args.which.job.clone(), ..Typed::default() };
+    let typed = Typed {
+        link_mode: args.which.link_mode,
+        spare: args.spare,
+        job: args.which.job.clone(),
+        canonical: args.which.canonical,
+        ..Typed::default()
+    };
     let settings = request::settings(global, &dir, &typed)?;
     let after = if args.prune { After::Success } else { After::Anything };
     let transfer = if settings.disable.value {
         talk.say(&format!("switched off by {}: nothing is saved", settings.disable.source));
         Transfer::nothing(Outcome::Skipped, args.which.key.as_deref().unwrap_or_default())
     } else {
-        let request = Request::resolve(&args.which, &How::default(), &settings, &dir, &[])?;
+        let world = World::find(&dir, &[], &settings, &talk);
+        let request = Request::resolve(&args.which, &How::default(), &settings, &dir, &[], &world)?;
         let store = faults::open(&settings.store.value, &talk)?;
         let saved = save(&store, &request, &settings, args.dry_run, after, &talk)?;
         home::save(&store, &request, &settings, None, args.dry_run, &talk);

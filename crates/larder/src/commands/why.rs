@@ -8,6 +8,7 @@ use crate::report::{self, SCHEMA_VERSION, Why, WhyUnit};
 use crate::request::{self, Request, Typed, UsageError};
 use crate::sources::{Built, Notes};
 use crate::talk::Talk;
+use crate::world::World;
 use anyhow::Result;
 use larder_store::{Events, Header, Snapshot, Store};
 use std::time::Duration;
@@ -15,12 +16,13 @@ use std::time::Duration;
 pub(super) fn run(global: &Global, args: &WhyArgs) -> Result<u8> {
     let talk = Talk::new(global);
     let dir = request::work_dir(args.which.workspace.as_deref())?;
-    let typed = Typed { job: args.which.job.clone(), ..Typed::default() };
+    let typed = Typed { job: args.which.job.clone(), canonical: args.which.canonical, ..Typed::default() };
     let settings = request::settings(global, &dir, &typed)?;
-    let request = Request::resolve(&args.which, &How::default(), &settings, &dir, &[])?;
+    let world = World::find(&dir, &[], &settings, &talk);
+    let request = Request::resolve(&args.which, &How::default(), &settings, &dir, &[], &world)?;
     let store = faults::open(&settings.store.value, &talk)?;
     let job = settings.job.value.as_deref();
-    let Some((header, notes)) = newest(&store, &request, job, &talk)? else {
+    let Some((header, notes)) = newest(&store, &request, &world, job, &talk)? else {
         talk.say("no build of this workspace was saved yet: `larder run -- cargo build` saves one");
         if is_json(global) {
             report::print_json(&Why { schema_version: SCHEMA_VERSION, ..Why::default() })?;
@@ -54,12 +56,18 @@ pub(super) fn run(global: &Global, args: &WhyArgs) -> Result<u8> {
 }
 
 /// The newest snapshot of the place that says what was built; of the job, if one was named.
-fn newest(store: &Store, request: &Request, job: Option<&str>, talk: &Talk) -> Result<Option<(Header, Notes)>> {
+fn newest(
+    store: &Store,
+    request: &Request,
+    world: &World,
+    job: Option<&str>,
+    talk: &Talk,
+) -> Result<Option<(Header, Notes)>> {
     for found in store.find_all(&request.place)? {
         match Snapshot::load_provenance(&found.path) {
             Ok((header, provenance)) => {
                 let same = |job: &str| header.parts.iter().any(|(name, value)| name == "job" && value == job);
-                if let Some(notes) = Notes::of(&provenance).filter(|_| job.is_none_or(same)) {
+                if let Some(notes) = Notes::of(&provenance, &world.names).filter(|_| job.is_none_or(same)) {
                     return Ok(Some((header, notes)));
                 }
             }

@@ -1,7 +1,7 @@
 //! A checkout as a restore finds it, compared with what snapshots were built from.
 
 use super::Sources;
-use super::record::{Notes, lock_of};
+use super::record::{Notes, here, lock_of};
 use crate::cargo::Project;
 use crate::settings::Settings;
 use anyhow::Result;
@@ -9,6 +9,7 @@ use larder_cargo::freshness::{Change, Facts, Verdict, judge, judged_by_cargo, pa
 use larder_cargo::table::{Lock, Prediction, Unit};
 use larder_cargo::{Layout, Location, UnitId, UnitLocator};
 use larder_store::{Guide, Header, Observed, Provenance, Source, Stamp, State, Store};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::ops::Bound::{Included, Unbounded};
@@ -24,7 +25,7 @@ const UNKNOWN_PACKAGE: u64 = 1000;
 /// A checkout, looked at once before anything is restored.
 pub(crate) struct Checkout<'a> {
     store: &'a Store,
-    project: &'a Project,
+    pub(super) project: &'a Project,
     pub(super) sources: Sources,
     /// What was listed, and what snapshots name besides.
     observed: Mutex<Observed>,
@@ -77,7 +78,7 @@ fn same_prices(notes: &mut [Option<Notes>]) {
 impl<'a> Checkout<'a> {
     /// Looks at the sources of `project`.
     pub(crate) fn look(store: &'a Store, project: &'a Project, settings: &Settings) -> Result<Self> {
-        let sources = Sources::find(project, settings)?;
+        let sources = Sources::find(&project.site(), settings)?;
         let hidden = |path: &Path| sources.is_hidden(path);
         let observed = store.observe(&sources.root, sources.listed.clone(), &hidden);
         Ok(Self {
@@ -109,7 +110,7 @@ impl<'a> Checkout<'a> {
     /// The notes about the units in this root of a snapshot.
     fn notes_for(&self, provenance: &Provenance, root: usize) -> Option<Notes> {
         // The build directory is the last one, and holds the units.
-        if root + 1 < self.project.directories().len() { None } else { Notes::of(provenance) }
+        if root + 1 < self.project.directories().len() { None } else { Notes::of(provenance, &self.project.names) }
     }
 
     /// The snapshots that were judged, the nearest first.
@@ -181,12 +182,15 @@ impl<'a> Checkout<'a> {
 
 impl Guide for Checkout<'_> {
     fn costs(&self, snapshots: &[(Header, Provenance)]) -> Vec<Option<u64>> {
-        let mut notes: Vec<Option<Notes>> = snapshots.iter().map(|(_, provenance)| Notes::of(provenance)).collect();
+        let names = &self.project.names;
+        let mut notes: Vec<Option<Notes>> =
+            snapshots.iter().map(|(_, provenance)| Notes::of(provenance, names)).collect();
         same_prices(&mut notes);
-        self.observe_named(snapshots.iter().map(|(_, provenance)| provenance));
+        let snapshots: Vec<_> = snapshots.iter().map(|(header, then)| (header, here(then, names))).collect();
+        self.observe_named(snapshots.iter().map(|(_, provenance)| &**provenance));
         let observed = self.observed();
         let all = &notes;
-        let judge = |((header, provenance), notes): (&(Header, Provenance), &Option<Notes>)| {
+        let judge = |((header, provenance), notes): (&(&Header, Cow<'_, Provenance>), &Option<Notes>)| {
             let same_job = header.parts.iter().any(|(name, value)| name == "job" && *value == self.project.job);
             let (mut prediction, differing) = match notes {
                 Some(notes) => self.predict(&observed, provenance, notes),
@@ -210,10 +214,11 @@ impl Guide for Checkout<'_> {
 
     fn will_be_remade(&self, provenance: &Provenance, root: usize, paths: &[Vec<u8>]) -> Vec<bool> {
         let Some(notes) = self.notes_for(provenance, root) else { return Vec::new() };
-        self.observe_named(std::iter::once(provenance));
+        let provenance = here(provenance, &self.project.names);
+        self.observe_named(std::iter::once(&*provenance));
         let observed = self.observed();
-        let dirty =
-            self.with_changes(&observed, provenance, &notes, |_, changed, touched| notes.units.dirty(changed, touched));
+        let dirty = self
+            .with_changes(&observed, &provenance, &notes, |_, changed, touched| notes.units.dirty(changed, touched));
         // Build scripts keep what they like in their output directory, and may go on from there.
         let compiled = |unit: &&Unit| !unit.target.starts_with("run-");
         let dirty: HashSet<&UnitId> = notes

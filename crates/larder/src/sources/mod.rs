@@ -20,9 +20,10 @@ mod stamp;
 
 pub(crate) use checkout::{Checkout, Considered};
 pub(crate) use record::{After, Built, Notes, Record};
+pub(crate) use rules::repository_of;
 pub(crate) use stamp::{Stamped, settle};
 
-use crate::cargo::Project;
+use crate::cargo::Site;
 use crate::host;
 use crate::settings::Settings;
 use anyhow::Result;
@@ -66,14 +67,14 @@ fn plain(path: &Path) -> PathBuf {
 }
 
 impl Sources {
-    /// Finds the sources of a project.
-    pub(crate) fn find(project: &Project, settings: &Settings) -> Result<Self> {
-        let root = larder_fs::canonicalize(&project.workspace.root)?;
-        let mut hidden = project.directories();
-        hidden.extend(project.directories().iter().filter_map(|dir| larder_fs::canonicalize(dir).ok()));
+    /// Finds the sources of a build.
+    pub(crate) fn find(site: &Site<'_>, settings: &Settings) -> Result<Self> {
+        let root = larder_fs::canonicalize(&site.workspace.root)?;
+        let mut hidden = site.directories();
+        hidden.extend(site.directories().iter().filter_map(|dir| larder_fs::canonicalize(dir).ok()));
         hidden.push(settings.store.value.clone());
         // Some keep CARGO_HOME in the workspace. Its configuration is a source, what cargo downloads is not.
-        hidden.extend(project.cargo_home.iter().flat_map(|home| [home.join("registry"), home.join("git")]));
+        hidden.extend(site.cargo_home.iter().flat_map(|home| [home.join("registry"), home.join("git")]));
         let lines = rules::IGNORED.iter().copied().chain(settings.ignore.value.iter().map(String::as_str));
         let extra: Vec<PathBuf> = settings.inputs.value.iter().map(|path| plain(&root.join(path))).collect();
         let mut sources = Self {
@@ -85,12 +86,12 @@ impl Sources {
             hidden,
             foreign: Vec::new(),
             missing: Vec::new(),
-            cargo_home: project.cargo_home.clone(),
+            cargo_home: site.cargo_home.map(Path::to_path_buf),
             extra,
             root,
         };
         let mut open = vec![sources.root.clone()];
-        open.extend(configured_paths(&project.config));
+        open.extend(configured_paths(site.config));
         let mut seen = BTreeSet::new();
         while let Some(dir) = open.pop() {
             if seen.insert(dir.clone()) {
@@ -159,6 +160,11 @@ impl Sources {
         let paths: Vec<PathBuf> = files.chain(links).map(|relative| tree.join(relative)).collect();
         self.listed.extend(paths.iter().map(|path| Source { path: path.clone(), listed: true }));
         Ok(paths)
+    }
+
+    /// The trees, and the repositories that hold them.
+    pub(crate) fn domain(&self) -> &[PathBuf] {
+        &self.domain
     }
 
     /// The folders of all packages.

@@ -5,10 +5,12 @@ use crate::cargo::Project;
 use crate::host;
 use crate::settings::Settings;
 use larder_cargo::UnitId;
+use larder_cargo::canonical::Names;
 use larder_cargo::table::{Context, Lock, Reason, Seen, TargetFile, UnitTable};
 use larder_fs::{Dir, FileNode, Kind, Timestamp, Tree};
-use larder_store::{Events, Observed, Provenance, Review, Source, Store};
+use larder_store::{Events, Observed, Provenance, Review, Source, Stamp, Store};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -47,10 +49,19 @@ pub(crate) struct Built {
 }
 
 impl Notes {
-    /// The notes in a snapshot; `None` where there are none of this version.
-    pub(crate) fn of(provenance: &Provenance) -> Option<Self> {
+    /// The notes in a snapshot, with every path as it is here; `None` where there are none of this version.
+    pub(crate) fn of(provenance: &Provenance, names: &Names) -> Option<Self> {
         let notes: Self = postcard::from_bytes(&provenance.notes).ok()?;
-        (notes.version == VERSION).then_some(notes)
+        (notes.version == VERSION).then(|| notes.renamed(|path| names.real(path)))
+    }
+
+    /// The same notes with every path as `name` gives it.
+    fn renamed(mut self, name: impl Fn(&Path) -> PathBuf) -> Self {
+        self.packages.iter_mut().for_each(|path| *path = name(Path::new(path)).into_os_string());
+        for path in self.units.units.iter_mut().flat_map(|unit| &mut unit.inputs) {
+            *path = name(path);
+        }
+        self
     }
 
     /// Where the fingerprints of units of path packages are, in both layouts, below the target directory.
@@ -71,6 +82,20 @@ impl Notes {
     pub(crate) fn named(&self) -> BTreeSet<PathBuf> {
         self.units.units.iter().flat_map(|unit| &unit.inputs).cloned().collect()
     }
+}
+
+/// What a snapshot was built from, with every path of its stamps as it is here.
+pub(super) fn here<'a>(provenance: &'a Provenance, names: &Names) -> Cow<'a, Provenance> {
+    if names.pairs().is_empty() {
+        return Cow::Borrowed(provenance);
+    }
+    let stamps = renamed(provenance.stamps.clone(), |path| names.real(path));
+    Cow::Owned(Provenance::new(stamps, provenance.notes.clone()))
+}
+
+fn renamed(mut stamps: Vec<Stamp>, name: impl Fn(&Path) -> PathBuf) -> Vec<Stamp> {
+    stamps.iter_mut().for_each(|stamp| stamp.path = name(stamp.path()).into_os_string().into_encoded_bytes());
+    stamps
 }
 
 /// The snapshot that a build started from.
@@ -128,7 +153,7 @@ impl<'a> Record<'a> {
     }
 
     fn sources(&self) -> &anyhow::Result<Sources> {
-        self.sources.get_or_init(|| Sources::find(self.project, self.settings))
+        self.sources.get_or_init(|| Sources::find(&self.project.site(), self.settings))
     }
 
     /// The snapshot that was last restored to or saved from the build directory.
@@ -136,8 +161,10 @@ impl<'a> Record<'a> {
         let read = || {
             let dirs = self.project.directories();
             let (header, provenance) = self.store.last_provenance(&larder_fs::resolve(dirs.last()?).ok()?)?;
-            let notes = Notes::of(&provenance)?;
-            Some(Before { snapshot: header.id, notes, stamps: provenance })
+            let names = &self.project.names;
+            let notes = Notes::of(&provenance, names)?;
+            let stamps = here(&provenance, names).into_owned();
+            Some(Before { snapshot: header.id, notes, stamps })
         };
         self.before.get_or_init(read).as_ref()
     }
@@ -156,13 +183,7 @@ impl Review for Record<'_> {
         let Ok(sources) = self.sources() else { return Vec::new() };
         let names: Vec<OsString> = tree.files.iter().map(|file| tree.relative(file.dir, &file.name)).collect();
         let files = listing(tree, &names);
-        let context = Context {
-            workspace_root: &self.project.workspace.root,
-            target_dir: path,
-            cargo_home: self.project.cargo_home.as_deref(),
-            packages: &sources.packages,
-        };
-        let mut units = UnitTable::read(&files, &context, &host::read);
+        let mut units = read_units(&files, path, self.project, sources);
         let left_out = match self.prune {
             true => prune(&mut units, self.before().map(|before| &before.notes.units), tree, &files),
             false => Vec::new(),
@@ -210,7 +231,11 @@ impl Review for Record<'_> {
                 reasons: why.reasons,
             })
             .collect();
-        Provenance::new(observed.stamps, postcard::to_stdvec(&notes).expect("notes are plain data"))
+        // In the snapshot, every path has the name that is the same on all machines.
+        let names = &self.project.names;
+        let notes = notes.renamed(|path| names.canonical(path));
+        let stamps = renamed(observed.stamps, |path| names.canonical(path));
+        Provenance::new(stamps, postcard::to_stdvec(&notes).expect("notes are plain data"))
     }
 }
 
@@ -279,6 +304,26 @@ fn listing<'a>(tree: &Tree, names: &'a [OsString]) -> Vec<TargetFile<'a>> {
         }
     };
     names.iter().zip(&tree.files).map(file).collect()
+}
+
+/// Reads the units of the build directory `dir`. Cargo's notes call every path as cargo saw it.
+fn read_units(files: &[TargetFile<'_>], dir: &Path, project: &Project, sources: &Sources) -> UnitTable {
+    let names = &project.names;
+    let seen = |path: &Path| names.canonical(path);
+    let packages = sources.packages.iter();
+    let packages = packages.map(|(name, dirs)| (name.clone(), dirs.iter().map(|dir| seen(dir)).collect())).collect();
+    let cargo_home = project.cargo_home.as_deref().map(seen);
+    let context = Context {
+        workspace_root: &seen(&project.workspace.root),
+        target_dir: &seen(dir),
+        cargo_home: cargo_home.as_deref(),
+        packages: &packages,
+    };
+    let mut table = UnitTable::read(files, &context, &|path| host::read(&names.real(path)));
+    for path in table.units.iter_mut().flat_map(|unit| &mut unit.inputs) {
+        *path = names.real(path);
+    }
+    table
 }
 
 /// Takes the units that nobody wants any more out of the table, and says which files go with them.

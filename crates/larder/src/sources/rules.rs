@@ -50,7 +50,7 @@ pub(super) fn patterns<'a>(root: &Path, lines: impl IntoIterator<Item = &'a str>
 }
 
 /// The repository that holds `dir`: the nearest folder with a `.git`.
-pub(super) fn repository_of(dir: &Path) -> Option<&Path> {
+pub(crate) fn repository_of(dir: &Path) -> Option<&Path> {
     dir.ancestors().find(|dir| larder_fs::exists(&dir.join(".git")))
 }
 

@@ -2,7 +2,7 @@
 
 use super::Sources;
 use super::checkout::{Checkout, change, pairs, same};
-use super::record::Notes;
+use super::record::{Notes, here};
 use anyhow::Result;
 use larder_cargo::freshness::{Change, Verdict, package_of};
 use larder_store::{Events, Observed, Provenance, Restored, Store, Time};
@@ -37,7 +37,7 @@ pub(crate) fn settle(
     dirs: &[PathBuf],
     events: &dyn Events,
 ) -> Result<Option<Stamped>> {
-    let Some(notes) = Notes::of(&restored.provenance) else {
+    let Some(notes) = Notes::of(&restored.provenance, &checkout.project.names) else {
         // What was read need not be read again when the build is saved.
         remember(store, &checkout.sources, &checkout.observed());
         return Ok(None);
@@ -68,7 +68,7 @@ fn stamp(
     checkout: &Checkout<'_>,
     events: &dyn Events,
 ) -> Result<Stamped> {
-    let provenance = &restored.provenance;
+    let provenance = &*here(&restored.provenance, &checkout.project.names);
     for path in checkout.sources.missing() {
         events.warn(&format!("{} is named by a manifest, and is not there", path.display()));
     }

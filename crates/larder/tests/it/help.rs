@@ -18,6 +18,7 @@ fn larder() {
 
     Commands:
       run      Restore, run a command, save: the main job, in CI or on a desk
+      shell    Run a script in the canonical world: `shell: larder shell {0}` in a GitHub workflow
       restore  Make the target directory (or any) what a snapshot says
       save     Publish a snapshot of the target directory (or any)
       ls       List snapshots
@@ -64,9 +65,9 @@ fn larder() {
               Print version
 
     Exit codes: 0 done (a miss is no error), 1 failed, 2 wrong usage; `run` passes on its command's.
-    Environment: LARDER_STORE, LARDER_LINK_MODE, LARDER_EXACT, LARDER_SAVE, LARDER_SPARE, LARDER_JOB and
-    LARDER_LOG set defaults; LARDER_DISABLE=1 turns larder into a pass-through. `larder config` shows
-    what applies and why.
+    Environment: LARDER_STORE, LARDER_LINK_MODE, LARDER_EXACT, LARDER_SAVE, LARDER_SPARE, LARDER_JOB,
+    LARDER_CANONICAL and LARDER_LOG set defaults; LARDER_DISABLE=1 turns larder into a pass-through.
+    `larder config` shows what applies and why.
     ");
 }
 
@@ -142,6 +143,9 @@ fn run() {
               - overlay:   Mount an overlay; as an ordinary user only in `run`
               - copy:      Copy everything
 
+          --canonical
+              Work at paths that are the same on every machine and in every checkout
+
           --fallback-key <PREFIX>
               Without an exact match take the newest snapshot whose key starts so; may be repeated, in
               order
@@ -205,6 +209,8 @@ fn restore() {
                                    the command, else `job`]
           --link-mode <MODE>       How files leave and enter the store [possible values: auto, spare,
                                    subvolume, reflink, hardlink, overlay, copy]
+          --canonical              Work at paths that are the same on every machine and in every
+                                   checkout
           --fallback-key <PREFIX>  Without an exact match take the newest snapshot whose key starts so;
                                    may be repeated, in order
           --exact                  Remove what is in the directory and not in the snapshot; replace what
@@ -246,6 +252,7 @@ fn save() {
                               command, else `job`]
           --link-mode <MODE>  How files leave and enter the store [possible values: auto, spare,
                               subvolume, reflink, hardlink, overlay, copy]
+          --canonical         Work at paths that are the same on every machine and in every checkout
           --prune             Leave out units that no build wants any more, as `run` does after success
           --spare             Prepare a tree so that the next restore is one rename
           --dry-run           Change nothing; say what would be done
@@ -396,6 +403,7 @@ fn every_setting_shows_where_it_comes_from() {
     save       never                            [ROOT]/home/.config/larder/larder.toml
     spare      true                             [ROOT]/repository/larder.toml
     job        nightly                          LARDER_JOB
+    canonical  false                            default
     disable    false                            default
     ignore                                      default
     inputs                                      default
@@ -412,6 +420,7 @@ fn every_setting_shows_where_it_comes_from() {
     save       never                            [ROOT]/home/.config/larder/larder.toml
     spare      false                            [ROOT]/home/.config/larder/larder.toml
     job                                         default
+    canonical  false                            default
     disable    false                            default
     ignore                                      default
     inputs                                      default
