@@ -147,6 +147,8 @@ pub(crate) struct Transfer {
     pub(crate) left_out: Vec<String>,
     /// The sources, where their times were set.
     pub(crate) sources: Option<SourcesReport>,
+    /// Whether the snapshot is another workspace's, and only units of public packages were taken from it.
+    pub(crate) grafted: bool,
     /// The snapshots that were compared with the sources, before the nearest was taken.
     pub(crate) considered: Vec<ConsideredReport>,
     /// The directory was newer than the snapshot and was left alone.
@@ -190,6 +192,7 @@ impl Transfer {
             work: WorkReport::default(),
             left_out: Vec::new(),
             sources: None,
+            grafted: false,
             considered: Vec::new(),
             kept_newer: false,
             dry_run: false,
@@ -213,6 +216,7 @@ impl Transfer {
             work: restored.work.into(),
             left_out: restored.omitted,
             kept_newer: restored.kept_newer,
+            grafted: restored.grafted,
             ..Self::nothing(outcome, key)
         }
     }
@@ -274,6 +278,9 @@ impl Transfer {
             if !counts.is_empty() {
                 line.push_str(&format!("; sources: {}", counts.join(", ")));
             }
+        }
+        if self.grafted {
+            line.push_str("; grafted from another workspace");
         }
         if self.dry_run && self.outcome != Result::Skipped {
             line.push_str("; a dry run: nothing was changed");

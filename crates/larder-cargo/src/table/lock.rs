@@ -51,6 +51,12 @@ impl Lock {
         now.packages.get(name).is_none_or(|now| !then.is_subset(now))
     }
 
+    /// Whether a package of this name stands here, and every one of them comes from crates.io.
+    pub(super) fn is_public(&self, name: &str) -> bool {
+        let public = |(_, source): &(String, Option<String>)| source.as_deref().is_some_and(is_crates_io);
+        self.packages.get(name).is_some_and(|found| found.iter().all(public))
+    }
+
     /// How many packages stand in `now`, but not here.
     pub(super) fn gained(&self, now: &Self) -> usize {
         let new = |(name, now): (&String, &BTreeSet<_>)| match self.packages.get(name) {
@@ -59,6 +65,11 @@ impl Lock {
         };
         now.packages.iter().map(new).sum()
     }
+}
+
+/// Both spellings that lock files have.
+fn is_crates_io(source: &str) -> bool {
+    matches!(source, "registry+https://github.com/rust-lang/crates.io-index" | "sparse+https://index.crates.io/")
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `fingerprint` | the hash that cargo compares, and the JSON that says what was hashed |
 //! | `dep_info` | which files and variables a compilation saw |
+//! | `graft` | which units may serve another workspace |
 //! | `gather` | the files of a listing, by unit |
 //! | `inputs` | from cargo's relative paths to absolute ones |
 //! | `graph` | who depends on whom, and so what a change will cost |
@@ -27,6 +28,7 @@
 mod dep_info;
 mod fingerprint;
 mod gather;
+mod graft;
 mod graph;
 mod inputs;
 mod live;

@@ -16,6 +16,9 @@ use std::path::Path;
 /// hardly nearer, and each costs some milliseconds.
 const JUDGED: usize = 8;
 
+/// So many snapshots of other places are looked at.
+const DONORS: usize = 32;
+
 /// What only the caller knows about snapshots.
 pub trait Guide: Sync {
     /// How much work is left for whoever starts from each of these snapshots, in any unit, 0 for none; `None` where
@@ -25,11 +28,25 @@ pub trait Guide: Sync {
     /// Files of a root that need not be materialised, because they will be made anew: one flag for each of `paths`.
     fn will_be_remade(&self, provenance: &Provenance, root: usize, paths: &[Vec<u8>]) -> Vec<bool>;
 
+    /// Files of a root that may serve here, though the snapshot is of another place: one flag for each of `paths`.
+    /// `None` where nothing of it may.
+    fn graft(&self, snapshot: &(Header, Provenance), root: usize, paths: &[Vec<u8>]) -> Option<Vec<bool>>;
+
     /// Files of a root of which a later save wants to know whether they were read.
     fn watched(&self, provenance: &Provenance, root: usize) -> Vec<Vec<u8>>;
 }
 
 impl Store {
+    /// Snapshots of other places, the newest first, that are worth a look where this place has none.
+    pub(super) fn donors(&self, request: &RestoreRequest<'_>) -> Result<Vec<Found>> {
+        if !request.by_nearness || request.guide.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut donors = self.snapshots()?;
+        donors.truncate(DONORS);
+        Ok(donors)
+    }
+
     /// The snapshots to try, in order. `exact` are those of the request's key, newest first.
     pub(super) fn candidates(&self, request: &RestoreRequest<'_>, exact: &[Found]) -> Result<Vec<Found>> {
         match request.guide {

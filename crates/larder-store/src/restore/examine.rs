@@ -66,6 +66,13 @@ impl Store {
         for (index, ((manifest, target), root)) in snapshot.roots.iter().zip(targets).zip(&request.roots).enumerate() {
             let remade = match (request.guide, target) {
                 // What stands there already costs nothing.
+                (Some(guide), Target::Fresh { .. }) if request.graft => {
+                    let donor = (snapshot.header.clone(), snapshot.provenance.clone());
+                    match guide.graft(&donor, index, &manifest.link_paths()) {
+                        Some(kept) => kept.into_iter().map(|kept| !kept).collect(),
+                        None => return Ok(None),
+                    }
+                }
                 (Some(guide), Target::Fresh { .. }) => {
                     guide.will_be_remade(&snapshot.provenance, index, &manifest.link_paths())
                 }

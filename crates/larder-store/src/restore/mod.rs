@@ -43,6 +43,7 @@ pub struct Root<'a> {
 }
 
 /// What to restore.
+#[derive(Clone)]
 pub struct RestoreRequest<'a> {
     /// Where to look.
     pub place: Place,
@@ -62,6 +63,8 @@ pub struct RestoreRequest<'a> {
     pub exact: bool,
     /// Leave a directory alone that was changed after the snapshot was made.
     pub keep_newer: bool,
+    /// Only what may serve another place is materialised, as the guide tells. Set by the store itself.
+    pub graft: bool,
     /// Pass over a snapshot with times that are still to come: what is touched now must be newer than all of it.
     pub refuse_future: bool,
     /// Change nothing; say what would be done.
@@ -117,6 +120,8 @@ pub struct Restored {
     pub why_not: BTreeMap<String, String>,
     /// What was done.
     pub work: Work,
+    /// Whether it is of another place, and only parts of it were materialised.
+    pub grafted: bool,
     /// Files that were not materialised, because they will be made anew.
     pub remade: u64,
     /// Groups that were left out because a blob of theirs was damaged.
@@ -185,6 +190,29 @@ impl Store {
                 let whole = restored.omitted.is_empty() && !restored.kept_newer;
                 let exact = snapshot.header.key == request.key;
                 restored.outcome = if whole && exact { Outcome::Hit } else { Outcome::Partial };
+                return Ok(restored);
+            }
+        }
+        // Nothing of this place: parts of other places' snapshots may serve, where nothing stands yet.
+        let donors = if order.is_empty() { self.donors(request)? } else { Vec::new() };
+        for found in &donors {
+            let Ok((header, provenance)) = Snapshot::load_provenance(&found.path) else { continue };
+            let donor = (header, provenance);
+            if request.guide.is_none_or(|guide| guide.graft(&donor, 0, &[]).is_none()) {
+                continue;
+            }
+            let Some(snapshot) = load_or_warn(found, events) else { continue };
+            let fresh = examine_all(request, events)?;
+            if !fresh.iter().all(|target| matches!(target, Target::Fresh { .. })) {
+                break;
+            }
+            targets = Some(fresh);
+            let graft = RestoreRequest { graft: true, roots: request.roots.clone(), ..request.clone() };
+            if let Some(mut restored) = self.restore_snapshot(&snapshot, &graft, &mut targets, events)? {
+                restored.outcome = Outcome::Partial;
+                restored.grafted = true;
+                // It tells of another workspace's sources.
+                restored.provenance = Provenance::default();
                 return Ok(restored);
             }
         }
@@ -267,7 +295,9 @@ impl Store {
             }
             targets = slot.insert(examine_all(request, events)?);
         }
-        if let Some(done) = self.restore_prepared(snapshot, request, targets, &mut restored, events)? {
+        if !request.graft
+            && let Some(done) = self.restore_prepared(snapshot, request, targets, &mut restored, events)?
+        {
             return Ok(done.then_some(restored));
         }
         let Some(ready) = self.ready(snapshot, request, targets, events)? else { return Ok(None) };

@@ -302,6 +302,7 @@ pub(crate) fn restore_request<'a>(
         fallback: vec![],
         guide: None,
         by_nearness: false,
+        graft: false,
         roots: vec![root(path, policy)],
         link_mode,
         exact: true,

@@ -73,6 +73,7 @@ pub(super) fn restore(
             fallback: request.fallback.clone(),
             guide,
             by_nearness: request.by_nearness,
+            graft: false,
             roots: request.roots(),
             link_mode: settings.link_mode.value.0,
             exact: settings.exact.value,

@@ -242,6 +242,31 @@ impl Guide for Checkout<'_> {
         paths.iter().map(of_dirty).collect()
     }
 
+    fn graft(&self, (header, provenance): &(Header, Provenance), root: usize, paths: &[Vec<u8>]) -> Option<Vec<bool>> {
+        let (notes, now) = (self.notes_for(provenance, root), self.lock.as_ref()?);
+        // Where target and build directory are two, only the latter holds units.
+        let Some(notes) = notes else { return Some(vec![false; paths.len()]) };
+        let ours = |name: &str| self.project.parts.iter().find(|(part, _)| part == name).map(|(_, value)| value);
+        let theirs = |name: &str| header.parts.iter().find(|(part, _)| part == name).map(|(_, value)| value);
+        let same = ["rustc", "host", "target-dir", "build-dir", "cargo-home", "linker"];
+        if !same.iter().all(|name| ours(name).is_some() && ours(name) == theirs(name)) {
+            return None;
+        }
+        let kept = notes.units.graftable(notes.lock.as_ref()?, now);
+        let kept: HashSet<&UnitId> =
+            notes.units.units.iter().zip(kept).filter(|(_, kept)| *kept).map(|(unit, _)| &unit.id).collect();
+        if kept.is_empty() {
+            return None;
+        }
+        let locator = UnitLocator::new(Layout::learn(paths.iter().map(Vec::as_slice)));
+        let serves = |path: &Vec<u8>| match locator.locate(path) {
+            Location::Unit { id, .. } => kept.contains(&id),
+            Location::Droppable => path == b".rustc_info.json" || path == b"CACHEDIR.TAG",
+            _ => false,
+        };
+        Some(paths.iter().map(serves).collect())
+    }
+
     fn watched(&self, provenance: &Provenance, root: usize) -> Vec<Vec<u8>> {
         let Some(notes) = self.notes_for(provenance, root) else { return Vec::new() };
         notes.units.units.iter().flat_map(Unit::hash_files).collect()

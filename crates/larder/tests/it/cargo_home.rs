@@ -14,10 +14,10 @@ const PUBLIC: &str = "itoa";
 
 /// A package with a dependency from the public registry, one from a registry in a folder, and one from git; and a
 /// CARGO_HOME that has them, with an installed tool and with what must never leave it.
-struct World {
-    sandbox: Sandbox,
-    app: PathBuf,
-    home: PathBuf,
+pub(crate) struct World {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) app: PathBuf,
+    pub(crate) home: PathBuf,
 }
 
 fn write(path: &Path, text: &str) {
@@ -82,7 +82,7 @@ fn make_registry(sandbox: &Sandbox, at: &Path) {
 
 impl World {
     /// `None` where the machine has not fetched what this repository's own build needs.
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let sandbox = Sandbox::new();
         let (app, home) = (sandbox.path("app"), sandbox.path("cargo-home"));
         let machine = sandbox.command("cargo");

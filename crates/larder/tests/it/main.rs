@@ -9,6 +9,7 @@ mod cli;
 mod contract;
 mod file_systems;
 mod freshness;
+mod graft;
 mod help;
 mod overlay;
 mod run;
