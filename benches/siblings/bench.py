@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ sys.dont_write_bytecode = True  # The directory is part of a repository.
 
 from common import COMMANDS, fail, remove, sh  # noqa: E402
 from contestants import CONTESTANTS, Bench  # noqa: E402
-from meter import become_subreaper  # noqa: E402
+from meter import become_subreaper, reap  # noqa: E402
 from report import table  # noqa: E402
 from workload import APPS, STEPS, setup  # noqa: E402
 
@@ -28,7 +29,6 @@ def run(args):
     bench = Bench(args)
     if args.rounds > STEPS:
         fail(f"at most {STEPS} rounds: so many commits were prepared")
-    become_subreaper()
     binaries = {"sccache": args.sccache, "kache": args.kache, "mbx": args.mbx, "larder": args.larder}
     chosen = []
     for kind in CONTESTANTS:
@@ -108,7 +108,16 @@ def main():
         two.add_argument(f"--{tool}", default=tool, help=f"the program (default: {tool} on PATH)")
     two.add_argument("--larder-option", action="append", default=[], metavar="OPTION", help="one more option for `larder run`, as --larder-option=--spare")
     args = parser.parse_args()
-    setup(args) if args.step == "setup" else run(args)
+    if args.step == "setup":
+        setup(args)
+        return
+    become_subreaper()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))
+    try:
+        run(args)
+    finally:
+        # Whatever ended the run, no daemon of a peer stays behind.
+        reap(0)
 
 
 if __name__ == "__main__":

@@ -203,7 +203,7 @@ class Sccache(Contestant):
             "RUSTC_WRAPPER": str(self.binary),
             "SCCACHE_DIR": str(self.store),
             "SCCACHE_CACHE_SIZE": "60G",
-            "SCCACHE_SERVER_UDS": str(self.root / "socket"),
+            "SCCACHE_SERVER_UDS": str(self.root / f"socket{os.getpid()}"),
             "SCCACHE_IDLE_TIMEOUT": "0",
             # It cannot keep incremental compilations and says to turn them off.
             "CARGO_INCREMENTAL": "0",
@@ -230,7 +230,8 @@ class Kache(Contestant):
             "RUSTC_WRAPPER": str(self.binary),
             "KACHE_CACHE_DIR": str(self.store),
             "KACHE_CONFIG": str(self.root / "kache.toml"),
-            "KACHE_RUNTIME_DIR": str(self.root / "rt"),
+            # A name of its own: the daemon of a run that was killed may still hold the last one.
+            "KACHE_RUNTIME_DIR": str(self.root / f"rt{os.getpid()}"),
             "KACHE_MAX_SIZE": "60GiB",
             "XDG_CONFIG_HOME": str(self.root / "home/.config"),
         }
@@ -239,8 +240,9 @@ class Kache(Contestant):
         return sh([self.binary, "--version"], env=self.env).strip()
 
     def prepare(self):
-        (self.root / "rt").mkdir(parents=True, exist_ok=True)
-        (self.root / "rt").chmod(0o700)
+        runtime = Path(self.env["KACHE_RUNTIME_DIR"])
+        runtime.mkdir(parents=True, exist_ok=True)
+        runtime.chmod(0o700)
         sh([self.binary, "daemon", "start"], env=self.env)
 
     def finish(self):

@@ -46,7 +46,9 @@ def reap(seconds):
         if pid == 0:
             if time.monotonic() > deadline:
                 for child in children():
-                    ended.append(Path(f"/proc/{child}/comm").read_text().strip())
+                    name = Path(f"/proc/{child}/comm").read_text().strip()
+                    if name not in ended:
+                        ended.append(name)
                     os.kill(child, signal.SIGTERM if time.monotonic() < deadline + 5 else signal.SIGKILL)
                 time.sleep(0.2)
             time.sleep(0.02)
