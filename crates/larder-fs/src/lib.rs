@@ -30,6 +30,6 @@ pub use file::{
     remove_tree, resolve, resolve_fully, set_length, set_up_file, sync_file, write_new,
 };
 pub use lock::{Lock, LockKind};
-pub use meta::{Kind, Meta, Timestamp};
+pub use meta::{CLOCK_TICK, Kind, Meta, Timestamp};
 pub use volume::{FsType, Space, Volume};
 pub use walk::{Choose, DirNode, FileNode, SpecialNode, SymlinkNode, Tree, walk, walk_chosen};

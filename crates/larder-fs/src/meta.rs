@@ -2,7 +2,11 @@
 
 use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// The longest time between two ticks of the clock that stamps files (CONFIG_HZ=100): what is written within one tick
+/// has one time.
+pub const CLOCK_TICK: Duration = Duration::from_millis(10);
 
 /// A point in time as file systems keep it, to the nanosecond.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use crate::provenance::{Provenance, Stamp, State};
 use crate::session::name_of;
 use crate::snapshot::{Header, Snapshot};
 use crate::store::{SESSIONS, Store};
-use larder_fs::{Dir, Kind, Meta, Timestamp};
+use larder_fs::{CLOCK_TICK, Dir, Kind, Meta, Timestamp};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -23,8 +23,6 @@ use std::path::{Path, PathBuf};
 
 /// Changes when the record does; another version is no record.
 const VERSION: u32 = 1;
-/// The longest time between two ticks of the clock that stamps files, in nanoseconds (CONFIG_HZ=100).
-const TICK: i64 = 10_000_000;
 /// How often a file that changes while it is digested is tried.
 const ATTEMPTS: u32 = 5;
 
@@ -164,7 +162,8 @@ impl Store {
             return None;
         }
         let record: Record = postcard::from_bytes(body).ok()?;
-        let settled = record.taken.as_nanos().saturating_sub(TICK);
+        let tick = i64::try_from(CLOCK_TICK.as_nanos()).expect("a tick is short");
+        let settled = record.taken.as_nanos().saturating_sub(tick);
         let usable = |entry: &Entry| entry.proof.mtime.as_nanos() < settled;
         let entries = record.entries.into_iter().filter(usable).map(|e| (e.path, (e.proof, e.digest)));
         (record.version == VERSION).then(|| entries.collect())

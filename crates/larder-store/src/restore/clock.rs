@@ -6,11 +6,9 @@
 
 use crate::events::Events;
 use crate::snapshot::Snapshot;
-use larder_fs::Timestamp;
+use larder_fs::{CLOCK_TICK, Timestamp};
 use std::time::Duration;
 
-/// The longest time between two ticks of the clock that stamps files (CONFIG_HZ=100).
-const TICK: Duration = Duration::from_millis(10);
 /// So little is waited for: the snapshot was published a moment ago.
 const SHORT: i64 = 200_000_000;
 
@@ -19,7 +17,7 @@ pub(super) fn has_passed(snapshot: &Snapshot, events: &dyn Events) -> bool {
     let inodes = snapshot.roots.iter().flat_map(|root| &root.inodes).map(|inode| inode.mtime);
     let stamps = snapshot.provenance.stamps.iter().map(|stamp| stamp.mtime);
     let newest = inodes.chain(stamps).max().unwrap_or_default();
-    let tick = i64::try_from(TICK.as_nanos()).expect("a tick is short");
+    let tick = i64::try_from(CLOCK_TICK.as_nanos()).expect("a tick is short");
     // The clock that stamps files lags behind the precise one by up to a tick.
     let ahead = newest.as_nanos().saturating_add(tick).saturating_sub(Timestamp::now().as_nanos());
     match ahead {

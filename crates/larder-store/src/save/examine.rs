@@ -14,15 +14,12 @@ use crate::restore::Root;
 use crate::restore::plan::is_temporary;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
-use larder_fs::{Dir, Entry, FileNode, Kind, Timestamp, Tree, Volume};
+use larder_fs::{CLOCK_TICK, Dir, Entry, FileNode, Kind, Timestamp, Tree, Volume};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::time::Duration;
 
-/// The longest time between two ticks of the clock that stamps files (CONFIG_HZ=100).
-const TICK: Duration = Duration::from_millis(10);
 /// What a snapshot takes beyond the bytes of files, at most: for each name in it, and once.
 const SPACE_OF_NAME: u64 = 128;
 const SPACE_OF_SAVE: u64 = 64 << 10;
@@ -211,14 +208,14 @@ impl Store {
 /// A file that was written within the current tick of the clock could be written again without its time
 /// showing it: wait until the tick is over, and make sure that nothing did.
 fn settle_clock(dir: &Dir, tree: &Tree) -> Result<()> {
-    let tick = u64::try_from(TICK.as_nanos()).expect("a tick is short");
+    let tick = u64::try_from(CLOCK_TICK.as_nanos()).expect("a tick is short");
     let now = Timestamp::now().as_nanos();
     let fresh = |file: &&FileNode| now.abs_diff(file.meta.mtime.as_nanos()) < tick;
     let fresh: Vec<&FileNode> = tree.files.iter().filter(fresh).collect();
     if fresh.is_empty() {
         return Ok(());
     }
-    std::thread::sleep(2 * TICK);
+    std::thread::sleep(2 * CLOCK_TICK);
     for file in fresh {
         let at = dir.open_beneath(&tree.dirs[file.dir as usize].relative)?;
         let now = at.stat(&file.name)?;
