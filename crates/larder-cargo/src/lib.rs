@@ -13,6 +13,7 @@
 //! | [`layout`] | where cargo puts things: both layouts of a target directory behind one parser |
 //! | [`class`] | how a file is rewritten, and so whether its inode may be shared |
 //! | [`mod@unit`] | what must go together when a file is lost |
+//! | [`compiler`] | which program `rustc` is, and what decides which compiler answers |
 //! | [`config`] | cargo's configuration files, read but not interpreted |
 //! | [`linker`] | whether the linker replaces its output or writes into it |
 //! | [`manifest`] | which other directories a manifest names: where the sources of a build are |
@@ -27,6 +28,7 @@
 
 pub mod canonical;
 pub mod class;
+pub mod compiler;
 pub mod config;
 pub mod freshness;
 pub mod home;

@@ -4,6 +4,7 @@
 //! cargo, of command lines, of the environment or of terminals. What it must know about files it is
 //! told through [`Policy`]; what it has to say it says through [`Events`].
 
+mod answers;
 mod blob;
 mod error;
 mod events;

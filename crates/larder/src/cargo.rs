@@ -1,9 +1,11 @@
 //! What `larder-cargo` knows, brought to the store's terms: a policy for the files of target directories,
 //! the key of a build, and cargo's own locks.
 
+use crate::compiler::Compiler;
 use crate::host;
+use crate::settings::Settings;
 use crate::world::World;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use larder_cargo::canonical::Names;
 use larder_cargo::config::Config;
 use larder_cargo::key::{self, KeyInputs};
@@ -66,26 +68,29 @@ pub(crate) struct Project {
     pub(crate) compatibility: String,
     /// What cargo calls the directories.
     pub(crate) names: Names,
+    /// The compiler, and whether it had to be asked.
+    pub(crate) compiler: Compiler,
 }
 
 impl Project {
     /// Finds the project of `dir`; `None` outside of any.
-    pub(crate) fn find(dir: &Path, command: &[OsString], job: Option<&str>, world: &World) -> Result<Option<Self>> {
+    pub(crate) fn find(dir: &Path, command: &[OsString], settings: &Settings, world: &World) -> Result<Option<Self>> {
         let config = Config::load(dir, command, &host::env, &host::read);
         for problem in &config.problems {
             tracing::info!("cargo configuration: {problem}");
         }
         let found = larder_cargo::workspace::find(dir, command, &host::env, &config, &host::read)?;
         let Some(workspace) = found else { return Ok(None) };
-        let rustc = rustc(dir, command)?;
-        let linker = linker(dir, command, &config, &rustc);
+        let compiler = Compiler::ask(dir, command, &config, Some(&settings.store.value))?;
+        let rustc = &compiler.rustc;
+        let linker = linker(dir, command, &config, rustc);
         let cargo_home = cargo_home(dir);
         let names = world.names.clone();
         let lock = host::read(&workspace.lock);
         let rustflags = key::rustflags(&host::env, &config);
-        let job = key::job_name(job, &host::env, command);
+        let job = key::job_name(settings.job.value.as_deref(), &host::env, command);
         let parts = key::parts(&KeyInputs {
-            rustc: &rustc,
+            rustc,
             workspace: &names.workspace(&workspace),
             cargo_home: cargo_home.as_deref().map(|home| names.canonical(home)).as_deref(),
             linker: &linker,
@@ -105,6 +110,7 @@ impl Project {
             parts: parts.into_iter().map(|part| (part.name.to_owned(), part.value)).collect(),
             workspace,
             names,
+            compiler,
         }))
     }
 
@@ -117,19 +123,6 @@ impl Project {
     pub(crate) fn directories(&self) -> Vec<PathBuf> {
         self.site().directories()
     }
-}
-
-fn rustc(dir: &Path, command: &[OsString]) -> Result<Rustc> {
-    let named = host::env("RUSTC");
-    // rustup's rustc takes the same word as its cargo; a compiler that is named is not rustup's to choose.
-    let toolchain = if named.is_none() { key::toolchain(command) } else { None };
-    let program = named.unwrap_or_else(|| "rustc".into());
-    let asked = toolchain.and_then(|toolchain| host::run_in(dir, &[&program, toolchain, OsStr::new("-vV")]));
-    let text = asked
-        .or_else(|| host::run_in(dir, &[&program, OsStr::new("-vV")]))
-        .with_context(|| format!("`{} -vV` failed in {}: is Rust installed?", program.display(), dir.display()))?;
-    let text = String::from_utf8_lossy(&text);
-    Rustc::parse(&text).with_context(|| format!("`rustc -vV` said something unexpected: {text}"))
 }
 
 fn linker(dir: &Path, command: &[OsString], config: &Config, rustc: &Rustc) -> Linker {
@@ -176,7 +169,8 @@ impl TargetPolicy {
             // Which linker is the default depends on the compiler. Asking that takes longer than many a restore: what
             // cargo noted is as good.
             let known = self.noted().or_else(|| self.learned.clone());
-            match known.map_or_else(|| rustc(dir, &self.command), Ok) {
+            let ask = || Compiler::ask(dir, &self.command, &config, None).map(|compiler| compiler.rustc);
+            match known.map_or_else(ask, Ok) {
                 Ok(rustc) => {
                     let linker = linker(dir, &self.command, &config, &rustc);
                     if !linker.replaces() {

@@ -10,6 +10,7 @@ mod cargo;
 mod child;
 mod cli;
 mod commands;
+mod compiler;
 mod faults;
 mod home;
 mod host;

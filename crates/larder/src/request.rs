@@ -157,9 +157,12 @@ impl Request {
         parts
     }
 
-    /// Learns the compiler from the snapshots that will be restored, so that it need not be asked. With fallback
-    /// keys nobody knows which those will be.
+    /// Spares asking the compiler: the next time, or this time where the snapshots that will be restored tell it. With
+    /// fallback keys nobody knows which those will be.
     pub(crate) fn learn(&mut self, store: &Store) {
+        if let Some(project) = &self.project {
+            project.compiler.remember(store);
+        }
         if self.project.is_some() || !self.fallback.is_empty() {
             return;
         }
@@ -196,7 +199,7 @@ fn cargo(
     command: &[OsString],
     world: &World,
 ) -> Result<Request> {
-    let project = Project::find(dir, command, settings.job.value.as_deref(), world)?.ok_or_else(|| {
+    let project = Project::find(dir, command, settings, world)?.ok_or_else(|| {
         UsageError(format!(
             "{} is in no cargo project: name one with --workspace, or directories with --path and --key",
             dir.display()

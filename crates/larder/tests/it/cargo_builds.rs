@@ -388,3 +388,37 @@ fn the_compiler_is_asked_only_where_no_snapshot_names_it() {
     // Another snapshot may be another compiler's.
     assert_eq!(transfer("restore", &place("c"), "no", &["--fallback-key", "no"]), ("partial".to_owned(), true));
 }
+
+#[test]
+fn the_compiler_is_asked_again_only_when_it_may_be_another() {
+    let (sandbox, project) = project();
+    let (bin, asked) = (sandbox.path("bin"), sandbox.path("asked"));
+    fs::create_dir(&bin).unwrap();
+    let version = |n: u32| {
+        let text = format!("rustc 1.{n}.0\\nhost: x86_64-unknown-linux-gnu\\nrelease: 1.{n}.0\\n");
+        let script = format!("#!/bin/sh\n: > {}\nprintf '{text}'\n", asked.display());
+        fs::write(bin.join("rustc"), script).unwrap();
+        fs::set_permissions(bin.join("rustc"), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    version(95);
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let key = |job: &str| {
+        let mut command = project.run(&sandbox, &["--format", "json", "--job", job], &["true"]);
+        let key = said(command.env("PATH", &path)).ok().json()["key"].as_str().unwrap().to_owned();
+        (key, asked.exists() && fs::remove_file(&asked).is_ok())
+    };
+    let (first, was_asked) = key("a");
+    assert!(was_asked);
+    assert_eq!(key("a"), (first.clone(), false));
+    assert!(!key("b").1);
+    version(96);
+    let (other, was_asked) = key("a");
+    assert!(was_asked && other != first);
+    assert_eq!(key("a"), (other, false));
+    // What is noted wrongly is asked again.
+    let sessions = fs::read_dir(sandbox.store.join("sessions")).unwrap().map(|entry| entry.unwrap().path());
+    for answer in sessions.filter(|path| path.extension().is_some_and(|extension| extension == "answer")) {
+        fs::write(answer, "damaged").unwrap();
+    }
+    assert!(key("a").1);
+}
