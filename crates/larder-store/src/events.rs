@@ -17,6 +17,8 @@ pub enum Phase {
     Digest,
     /// Removing what nothing needs.
     Sweep,
+    /// Reading snapshots to count what they name.
+    Count,
 }
 
 impl Phase {
@@ -30,6 +32,7 @@ impl Phase {
             Self::Sync => "syncing",
             Self::Digest => "digesting",
             Self::Sweep => "sweeping",
+            Self::Count => "counting",
         }
     }
 }

@@ -6,9 +6,11 @@
 
 mod answers;
 mod blob;
+mod census;
 mod error;
 mod events;
 mod join;
+mod lineage;
 mod link_mode;
 mod manifest;
 mod policy;
@@ -24,8 +26,10 @@ mod trees;
 mod verify;
 
 pub use blob::{Digest, SaveId};
+pub use census::{Census, Counted, Sums, Totals};
 pub use error::{Error, Result};
 pub use events::{Events, Phase};
+pub use lineage::{JOB, Lineage};
 pub use link_mode::LinkMode;
 pub use manifest::{Content, DirEntry, Inode, Link, Manifest, Symlink};
 pub use policy::{Fallout, Opaque, Policy, Treatment};

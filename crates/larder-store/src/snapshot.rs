@@ -19,7 +19,7 @@ use crate::events::Events;
 use crate::manifest::Manifest;
 use crate::provenance::Provenance;
 use crate::store::{SNAPSHOTS, Staging, Store, chain};
-use larder_fs::{Dir, Kind, Timestamp};
+use larder_fs::{Dir, Kind, Meta, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::ffi::{OsStr, OsString};
 use std::io::{Seek, SeekFrom};
@@ -148,6 +148,13 @@ pub struct Found {
     pub path: PathBuf,
 }
 
+impl Header {
+    /// The value of the key part of this name.
+    pub fn part(&self, name: &str) -> Option<&str> {
+        self.parts.iter().find(|(part, _)| part == name).map(|(_, value)| value.as_str())
+    }
+}
+
 impl Snapshot {
     /// Reads and checks header and body; the inline section is left for [`Snapshot::inline`].
     pub fn load(path: &Path) -> Result<Self> {
@@ -169,6 +176,15 @@ impl Snapshot {
     /// The header alone.
     pub fn load_header(path: &Path) -> Result<Header> {
         Reader::open(path)?.header()
+    }
+
+    /// The header, the bytes of the body with the right digest, and the stat of the file; nothing else is read.
+    pub(crate) fn load_body(path: &Path) -> Result<(Header, Vec<u8>, Meta)> {
+        let mut reader = Reader::open(path)?;
+        let header = reader.header()?;
+        let body = reader.preamble.body;
+        reader.file.seek(SeekFrom::Start(body.start)).map_err(|e| reader.bad(e.to_string()))?;
+        Ok((header, reader.section(body)?, reader.meta))
     }
 
     /// Reads and checks the inline section.
@@ -202,6 +218,7 @@ struct Preamble {
 struct Reader<'a> {
     path: &'a Path,
     file: std::fs::File,
+    meta: Meta,
     preamble: Preamble,
 }
 
@@ -217,7 +234,7 @@ impl<'a> Reader<'a> {
         let (bytes, length) = (larder_fs::read_up_to(&file, PREAMBLE as u64, path)?, meta.size);
         let bytes: [u8; PREAMBLE] = bytes.try_into().map_err(|_| bad("it is cut short".into()))?;
         let preamble = Preamble::parse(&bytes, length).map_err(bad)?;
-        Ok(Self { path, file, preamble })
+        Ok(Self { path, file, meta, preamble })
     }
 
     fn bad(&self, reason: impl Into<String>) -> Error {

@@ -32,7 +32,7 @@ use std::time::Duration;
 pub const FORMAT_VERSION: u32 = 1;
 const FORMAT: &str = "FORMAT";
 const MAGIC: &str = "larder store";
-const TMP: &str = "tmp";
+pub(crate) const TMP: &str = "tmp";
 pub(crate) const SNAPSHOTS: &str = "snapshots";
 pub(crate) const SESSIONS: &str = "sessions";
 pub(crate) const TREES: &str = "trees";
