@@ -74,6 +74,8 @@ pub struct Meta {
     pub ctime: Timestamp,
     /// Owner.
     pub uid: u32,
+    /// Group.
+    pub gid: u32,
 }
 
 impl Meta {
@@ -103,6 +105,7 @@ impl Meta {
             atime: Timestamp { secs: i64::from(stat.st_atime), nanos: stat.st_atime_nsec as u32 },
             ctime: Timestamp { secs: i64::from(stat.st_ctime), nanos: stat.st_ctime_nsec as u32 },
             uid: stat.st_uid,
+            gid: stat.st_gid,
         }
     }
 

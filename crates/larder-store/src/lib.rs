@@ -37,6 +37,7 @@ pub use provenance::{Provenance, Stamp, State};
 pub use remove::Removed;
 pub use restore::{AddRequest, Guide, Outcome, RestoreRequest, Restored, Root, Wants, Work};
 pub use save::{Review, SaveRequest, Saved};
+pub use session::Use;
 pub use snapshot::{Found, Header, Place, PlaceRoots, RootSummary, Snapshot, decode_manifests, encode, parse};
 pub use sources::{Observed, Source, Time};
 pub use store::{FORMAT_VERSION, Store};

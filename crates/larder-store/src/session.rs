@@ -51,6 +51,23 @@ impl DirId {
     }
 }
 
+/// A directory that something was restored to or saved from, as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Use {
+    /// The directory.
+    pub root: PathBuf,
+    /// The name of the snapshot; empty where a restore to it never came to its end.
+    pub snapshot: String,
+    /// When it was restored or saved.
+    pub since: Timestamp,
+    /// Whether the directory is still there.
+    pub stands: bool,
+    /// Whether an overlay of larder's shows it.
+    pub overlay: bool,
+    /// Whether a living process has a lease on that overlay.
+    pub leased: bool,
+}
+
 /// The record of one directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Session {
@@ -188,6 +205,39 @@ impl Store {
     pub(crate) fn session_named(&self, name: &OsStr) -> Option<Session> {
         let path = self.path().join(SESSIONS).join(name);
         decode(&larder_fs::read_optional(&path).ok()??, &path)
+    }
+
+    /// The directories that snapshots were restored to or saved from, by path. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Fs`] where the store cannot be read. Records that cannot be read are left out.
+    pub fn uses(&self) -> Result<Vec<Use>> {
+        let mut uses = Vec::new();
+        for entry in self.room(SESSIONS)?.entries()?.into_iter().filter(|entry| entry.is_dir != Some(true)) {
+            let Some(session) = self.session_named(&entry.name) else { continue };
+            let root = session.root();
+            let snapshot = session.snapshot.rsplit_once('/').and_then(|(_, name)| name.split_once('-'));
+            uses.push(Use {
+                snapshot: snapshot.map(|(_, id)| id.to_owned()).unwrap_or_default(),
+                since: session.created,
+                stands: larder_fs::exists(&root),
+                overlay: session.overlay.is_some(),
+                leased: session.overlay.is_some() && self.is_leased(&root)?,
+                root,
+            });
+        }
+        uses.sort_unstable_by(|a, b| a.root.cmp(&b.root));
+        Ok(uses)
+    }
+
+    /// Whether somebody has a lease of the overlay at `root`. Makes no file, and keeps nobody from sharing the look.
+    fn is_leased(&self, root: &Path) -> Result<bool> {
+        match Lock::existing(&self.lease_path(root), LockKind::Shared, Duration::ZERO) {
+            Ok(lock) => Ok(lock.is_none()),
+            Err(e) if e.is_not_found() => Ok(false),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Whether a restore began to change the directory that stands at `root` now, and never came to its end.

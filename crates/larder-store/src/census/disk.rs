@@ -9,7 +9,7 @@ use crate::events::Events;
 use crate::store::{SESSIONS, Store, TMP, TREES, chain};
 use larder_fs::{Dir, Kind, Meta};
 use rayon::prelude::*;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 
 /// Disks count space in these.
@@ -38,6 +38,9 @@ pub(super) struct Disk {
     pub(super) orphan_bytes: OnDisk,
     /// By the name of the snapshot.
     pub(super) trees: HashMap<String, OnDisk>,
+    pub(super) prepared: u64,
+    /// Blobs by the user id of their owner.
+    pub(super) owners: BTreeMap<u32, u64>,
     pub(super) quarantine: u64,
     pub(super) other: u64,
 }
@@ -48,6 +51,7 @@ struct Seen {
     taken: u64,
     ino: u64,
     nlink: u64,
+    uid: u32,
 }
 
 enum What {
@@ -113,6 +117,9 @@ impl Disk {
     }
 
     fn count(&mut self, one: &Seen, links: &mut Links) {
+        if matches!(one.what, What::Blob(_) | What::Orphan) {
+            *self.owners.entry(one.uid).or_default() += 1;
+        }
         match one.what {
             What::Blob(id) => match links.get(&one.ino).filter(|_| one.nlink > 1) {
                 Some(Linked { first: Some(first), .. }) if *first != id => drop(self.same.insert(id, *first)),
@@ -140,6 +147,7 @@ impl Disk {
         for entry in trees.entries()? {
             let Some(tree) = open(&trees, &entry.name, events) else { continue };
             let id = entry.name.to_string_lossy().into_owned();
+            self.prepared += tree.entries()?.len() as u64;
             let mut on_disk = OnDisk::default();
             on_disk.add(taken(&tree.stat_self()?), true);
             visit(&tree, &mut |meta| match meta.kind {
@@ -164,7 +172,7 @@ impl OnDisk {
 
 impl Seen {
     fn new(what: What, meta: &Meta) -> Self {
-        Self { what, taken: taken(meta), ino: meta.ino, nlink: meta.nlink }
+        Self { what, taken: taken(meta), ino: meta.ino, nlink: meta.nlink, uid: meta.uid }
     }
 
     /// For what no snapshot names: whether what it takes counts here and not for another name of its inode, and

@@ -30,7 +30,7 @@ use crate::store::{Store, chain};
 use disk::{Disk, OnDisk};
 use rayon::prelude::*;
 use skim::{Skimmed, skim};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// So many snapshots are in memory at once, while they are read.
 const BATCH: usize = 8;
@@ -77,6 +77,8 @@ pub struct Totals {
     pub blob_bytes: u64,
     /// What the files of snapshots take.
     pub snapshot_bytes: u64,
+    /// Prepared trees.
+    pub trees: u64,
     /// What prepared trees take beside blobs, also those of snapshots that are gone.
     pub tree_bytes: u64,
     /// Blobs that no readable snapshot names: of crashed saves, of damaged snapshots, or of a save that is under way.
@@ -135,6 +137,8 @@ pub struct Census {
     pub damaged: Vec<(Found, String)>,
     /// The whole store, as it was when it was counted.
     pub totals: Totals,
+    /// Blobs and snapshots by the user id of their owner.
+    pub owners: BTreeMap<u32, u64>,
     blobs: Vec<Blob>,
     /// The blobs of each snapshot, one snapshot after another.
     named: Vec<u32>,
@@ -194,6 +198,7 @@ impl Reading {
         }
         self.census.ends.push(self.census.named.len());
         let own = disk::taken(&meta);
+        *self.census.owners.entry(meta.uid).or_default() += 1;
         self.census.snapshots.push(Counted {
             found: found.clone(),
             lineage: Lineage::of(found, &header),
@@ -215,11 +220,13 @@ impl Reading {
     fn finish(self, disk: Disk) -> Census {
         let Self { mut census, ids } = self;
         drop(ids);
-        let Disk { blobs, same, orphans, orphan_bytes, mut trees, quarantine, other } = disk;
+        let Disk { blobs, same, orphans, orphan_bytes, mut trees, prepared, owners, quarantine, other } = disk;
+        owners.into_iter().for_each(|(uid, files)| *census.owners.entry(uid).or_default() += files);
         census.totals = Totals {
             blobs: blobs.iter().flatten().count() as u64 + same.len() as u64,
             missing: (blobs.iter().filter(|blob| blob.is_none()).count() - same.len()) as u64,
             blob_bytes: blobs.iter().flatten().map(|on_disk| on_disk.stored).sum(),
+            trees: prepared,
             tree_bytes: trees.values().map(|on_disk| on_disk.stored).sum(),
             orphans,
             orphan_bytes: orphan_bytes.stored,

@@ -142,6 +142,8 @@ proptest! {
         let totals = census.totals;
         let files: u64 = sum_of(&store.path().join("blobs")) + sum_of(&store.path().join("ingest"));
         prop_assert_eq!(totals.blob_bytes + totals.orphan_bytes, files, "all is named or an orphan, once");
+        let inodes = 24 + ORPHANS.len() - lost.len();
+        prop_assert_eq!(census.owners.values().sum::<u64>(), (inodes + named.len()) as u64, "each file has an owner");
         prop_assert!(totals.orphans >= 2 && totals.logical == census.snapshots.iter().map(|one| one.logical).sum::<u64>());
         let present = |number: &&u32| !lost.contains(number);
         for (counted, blobs) in census.snapshots.iter().zip(&named) {
@@ -246,6 +248,7 @@ fn a_prepared_tree_is_no_workspace() {
     );
     assert_eq!(counted.reclaimable, counted.unique, "a link in a tree goes with it");
     assert_eq!(counted.unique, plain.snapshots[0].unique + counted.trees);
+    assert_eq!((plain.totals.trees, census.totals.trees), (0, 2));
     assert_eq!(census.totals.tree_bytes, 2 * counted.trees, "also the tree of a snapshot that is gone");
     assert_eq!(census.totals.blob_bytes, plain.totals.blob_bytes);
     fs::hard_link(&a, temp.path().join("trees-elsewhere")).unwrap();
