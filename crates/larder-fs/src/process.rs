@@ -12,6 +12,11 @@ pub fn send_signal(pid: u32, signal: i32) -> Result<()> {
     rustix::process::kill_process(target, signal).map_err(fail)
 }
 
+/// The name of this machine, as its kernel knows it.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// The effective user id.
 pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()

@@ -9,6 +9,7 @@ mod blob;
 mod census;
 mod error;
 mod events;
+mod history;
 mod join;
 mod lineage;
 mod link_mode;
@@ -29,6 +30,9 @@ pub use blob::{Digest, SaveId};
 pub use census::{Census, Counted, Sums, Totals};
 pub use error::{Error, Result};
 pub use events::{Events, Phase};
+pub use history::{
+    Built, Disk, EVENT_VERSION, Event, EventKind, EventOutcome, History, LONGEST_EVENT, MONTHS_KEPT, SlowUnit,
+};
 pub use lineage::{JOB, Lineage};
 pub use link_mode::LinkMode;
 pub use manifest::{Content, DirEntry, Inode, Link, Manifest, Symlink};

@@ -8,6 +8,7 @@
 //!   snapshots/    see snapshot: the truth
 //!   sessions/     see session: what is restored where
 //!   trees/        see trees: prepared trees, derived from snapshots
+//!   events/       see history: what happened; made by the first event
 //!   tmp/          staging; one locked directory a process
 //! ```
 //!
@@ -21,6 +22,7 @@
 use crate::blob::{BLOBS, Blobs, INGEST, QUARANTINE};
 use crate::error::{Error, Result};
 use crate::events::Events;
+use crate::history::EVENTS;
 use larder_fs::{Dir, Kind, Lock, LockKind};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -249,6 +251,7 @@ fn is_room(name: &OsStr) -> bool {
     name == "lock"
         || name == "lost+found"
         || name.as_encoded_bytes().starts_with(b"FORMAT")
+        || name == EVENTS
         || ROOMS.iter().any(|room| name == *room)
 }
 

@@ -90,6 +90,8 @@ pub(crate) struct Intake<'a> {
     pub(crate) hashed: AtomicU64,
     pub(crate) written: AtomicU64,
     pub(crate) new_blobs: AtomicU64,
+    /// Bytes of the blobs that the store did not have.
+    pub(crate) added: AtomicU64,
 }
 
 impl<'a> Intake<'a> {
@@ -105,6 +107,7 @@ impl<'a> Intake<'a> {
             hashed: AtomicU64::new(0),
             written: AtomicU64::new(0),
             new_blobs: AtomicU64::new(0),
+            added: AtomicU64::new(0),
         }
     }
 
@@ -166,6 +169,7 @@ impl<'a> Intake<'a> {
         if !same(&ingest.stat(&name)?, &file.meta) {
             return Err(unsteady(dir, file));
         }
+        self.added.fetch_add(file.meta.size, Ordering::Relaxed);
         Ok(Some(Content::Ingest { save: self.save, index, ino: file.meta.ino, digest: None }))
     }
 
@@ -178,6 +182,7 @@ impl<'a> Intake<'a> {
         ladder.fill(&source, &file.meta, &blob, None, &ingest.join(&name))?;
         let made = finish_file(&blob, file.meta.mode, file.meta.mtime, &ingest.join(&name))?;
         self.held_still(dir, file, &source, made.size)?;
+        self.added.fetch_add(made.size, Ordering::Relaxed);
         Ok(Content::Ingest { save: self.save, index, ino: made.ino, digest: None })
     }
 
@@ -228,6 +233,7 @@ impl<'a> Intake<'a> {
             match self.staging.dir.rename_new(staged, &dir, &final_name) {
                 Ok(()) => {
                     let ino = dir.stat(&final_name)?.ino;
+                    self.added.fetch_add(size, Ordering::Relaxed);
                     return Ok(Content::Digest { digest, ino });
                 }
                 Err(e) if e.is_already_exists() => {

@@ -82,6 +82,8 @@ pub struct Saved {
     pub files: u64,
     /// Bytes of its distinct files.
     pub bytes: u64,
+    /// Bytes by which the store grew: of blobs that it did not have, and of the snapshot's own file.
+    pub added: u64,
     /// Files taken in, by the name of the mode.
     pub link_modes: BTreeMap<String, u64>,
     /// Why better modes were not used.
@@ -170,6 +172,8 @@ impl Store {
             Ok((header, path)) => {
                 saved.work.hashed = intake.hashed.load(Ordering::Relaxed);
                 saved.snapshot = Some(header.id);
+                let own = larder_fs::metadata(&path).ok().flatten().map_or(0, |meta| meta.size);
+                saved.added = intake.added.load(Ordering::Relaxed) + own;
                 for (index, (root, taken)) in request.roots.iter().zip(roots).enumerate() {
                     let overlay = self.session(&root.path).and_then(|session| session.overlay);
                     let session = Session::new(&root.path, &path, index, taken.inodes, overlay);
