@@ -6,6 +6,7 @@ use larder_store::LinkMode;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A build cache for Rust CI on machines you own.
 ///
@@ -141,6 +142,15 @@ larder restore --path node_modules --key npm-$HASH --fallback-key npm-")]
 the units before and after a build and names the file, flag, variable or dependency. Example: larder why serde"
     )]
     Why(WhyArgs),
+    /// Say what the store cost and spared: text, JSON, Markdown, or a page with pictures
+    #[command(
+        after_help = "Every restore, save and removal is recorded in the store. Spared is what the units that were restored \
+cost when they were compiled, added up: on several cores a build takes less. Examples:\n  \
+larder report --since 7d\n  \
+larder report --html report.html\n  \
+larder report --markdown >> \"$GITHUB_STEP_SUMMARY\""
+    )]
+    Report(ReportArgs),
     /// Show every setting, its value, and where that comes from
     Config(ConfigArgs),
     /// Measure larder against rsync, cp and tar | zstd on a directory of yours
@@ -285,6 +295,44 @@ pub(crate) struct WhyArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// How far to look back: hours, days or weeks, as 12h, 30d, 4w
+    #[arg(long, value_name = "AGE", default_value = "30d", value_parser = age)]
+    pub(crate) since: Duration,
+    /// Print Markdown, for the summary of a CI step
+    #[arg(long)]
+    pub(crate) markdown: bool,
+    /// Write one HTML page with pictures, whole in itself, to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+/// The longest period that a report looks back over.
+const LONGEST_AGE: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+
+/// Reads `12h`, `30d` or `4w`.
+fn age(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a number with h, d or w, such as 30d".to_owned();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let hours = match unit {
+        "h" => 1,
+        "d" => 24,
+        "w" => 7 * 24,
+        _ => return Err(wrong()),
+    };
+    if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let seconds = number.parse::<u64>().map_err(|_| wrong())?.saturating_mul(hours * 3600);
+    let age = Duration::from_secs(seconds);
+    match age {
+        Duration::ZERO => Err(wrong()),
+        age if age > LONGEST_AGE => Err("more than ten years is too long".to_owned()),
+        age => Ok(age),
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ConfigArgs {
     /// The workspace whose larder.toml applies [default: the current directory]
     #[arg(long, value_name = "DIR")]
@@ -295,6 +343,16 @@ pub(crate) struct ConfigArgs {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn ages_are_numbers_with_a_unit() {
+        assert_eq!(age("36h").unwrap(), Duration::from_secs(36 * 3600));
+        assert_eq!(age("2w").unwrap(), age("14d").unwrap());
+        for wrong in ["", "d", "30", "0d", "-1d", "+1d", "1.5d", "30m", "1d ", "9999w", "99999999999999999999d", "3é"]
+        {
+            assert!(age(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

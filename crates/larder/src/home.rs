@@ -3,6 +3,7 @@
 //! The directory is the user's: files are added to it where they are missing, and nothing else is ever done there.
 //! Without larder cargo would download them; so nothing here fails a command, and nothing waits for long.
 
+use crate::history;
 use crate::host;
 use crate::report::Transfer;
 use crate::request::{self, Request};
@@ -13,8 +14,8 @@ use larder_cargo::home::{self, Needed, TOOL_LISTS};
 use larder_cargo::table;
 use larder_fs::{Dir, Entry, Lock, LockKind, Timestamp};
 use larder_store::{
-    AddRequest, Events, Fallout, Manifest, Opaque, Outcome, Place, PlaceRoots, Policy, Restored, Review, Root,
-    SaveRequest, Snapshot, Store, Treatment, Wants, Work,
+    AddRequest, EventKind, Events, Fallout, Manifest, Opaque, Outcome, Place, PlaceRoots, Policy, Restored, Review,
+    Root, SaveRequest, Snapshot, Store, Treatment, Wants, Work,
 };
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -202,6 +203,7 @@ pub(crate) fn restore(
             let mut transfer = Transfer::restored(restored, &home.key);
             transfer.dry_run = dry_run;
             transfer.duration_ms = millis(start);
+            history::cargo_home(store, request, EventKind::Restore, &transfer);
             if !missed && transfer.made() > 0 {
                 talk.say(&format!("CARGO_HOME: {} in {} ms", transfer.line(), transfer.duration_ms));
             }
@@ -286,6 +288,7 @@ fn try_save(
     let mut transfer = Transfer::saved(saved);
     transfer.dry_run = dry_run;
     transfer.duration_ms = millis(start);
+    history::cargo_home(store, request, EventKind::Save, &transfer);
     talk.say(&format!("CARGO_HOME: {} in {} ms", transfer.line(), transfer.duration_ms));
     Ok(Some(transfer))
 }

@@ -12,6 +12,7 @@ mod cli;
 mod commands;
 mod compiler;
 mod faults;
+mod history;
 mod home;
 mod host;
 mod reasons;

@@ -2,7 +2,7 @@
 //!
 //! The schemas are checked in (`schemas/`) and a test keeps them equal to these types.
 
-use crate::sources::{Considered, Stamped};
+use crate::sources::{Compiled, Considered, Stamped};
 use anyhow::Context as _;
 use bytesize::ByteSize;
 use larder_store::{Outcome, Restored, Saved, Work};
@@ -151,6 +151,19 @@ pub(crate) struct Transfer {
     pub(crate) grafted: bool,
     /// The snapshots that were compared with the sources, before the nearest was taken.
     pub(crate) considered: Vec<ConsideredReport>,
+    /// Units that the restore spares, where that is known.
+    pub(crate) reused_units: Option<u64>,
+    /// What these cost when they were compiled, in milliseconds of one core.
+    pub(crate) spared_ms: Option<u64>,
+    /// Units that were compiled before the save, where that is known.
+    pub(crate) built_units: Option<u64>,
+    /// What these cost, in milliseconds of one core.
+    pub(crate) built_ms: Option<u64>,
+    /// The slowest of them, for the history.
+    #[serde(skip)]
+    pub(crate) slowest: Vec<(String, u64)>,
+    /// Bytes by which the store grew.
+    pub(crate) added_bytes: u64,
     /// The directory was newer than the snapshot and was left alone.
     pub(crate) kept_newer: bool,
     /// Whether nothing was changed because only the plan was asked for.
@@ -194,6 +207,12 @@ impl Transfer {
             sources: None,
             grafted: false,
             considered: Vec::new(),
+            reused_units: None,
+            spared_ms: None,
+            built_units: None,
+            built_ms: None,
+            slowest: Vec::new(),
+            added_bytes: 0,
             kept_newer: false,
             dry_run: false,
             duration_ms: 0,
@@ -223,7 +242,17 @@ impl Transfer {
 
     pub(crate) fn with_sources(mut self, stamped: Option<Stamped>, considered: Vec<Considered>) -> Self {
         self.considered = considered.into_iter().map(ConsideredReport::from).collect();
+        let spared = stamped.as_ref().map(|stamped| stamped.spared);
+        self.reused_units = spared.map(|spared| spared.units);
+        self.spared_ms = spared.map(|spared| spared.millis);
         self.sources = stamped.map(SourcesReport::from);
+        self
+    }
+
+    pub(crate) fn with_compiled(mut self, compiled: Option<Compiled>) -> Self {
+        self.built_units = compiled.as_ref().map(|compiled| compiled.units);
+        self.built_ms = compiled.as_ref().map(|compiled| compiled.millis);
+        self.slowest = compiled.map(|compiled| compiled.slowest).unwrap_or_default();
         self
     }
 
@@ -238,6 +267,7 @@ impl Transfer {
             snapshot: saved.snapshot,
             files: saved.files,
             bytes: saved.bytes,
+            added_bytes: saved.added,
             link_modes: saved.link_modes,
             why_not: saved.why_not,
             work: saved.work.into(),

@@ -91,6 +91,8 @@ pub(crate) struct Request {
     pub(crate) key: String,
     pub(crate) fallback: Vec<String>,
     parts: Vec<(String, String)>,
+    /// The job that asks.
+    pub(crate) job: String,
     /// The cargo project whose directories these are; `None` for any others.
     pub(crate) project: Option<Project>,
     roots: Vec<(PathBuf, TargetPolicy)>,
@@ -119,7 +121,7 @@ impl Request {
         }
         match which.path.is_empty() {
             true => cargo(which, how, settings, dir, command, world),
-            false => paths(which, how, command, world),
+            false => paths(which, how, settings, command, world),
         }
     }
 
@@ -188,6 +190,8 @@ impl Request {
 
 /// The name of the key part that holds the compiler, as `larder-cargo` has it.
 const COMPILER: &str = "rustc";
+/// The scope where no CI system names the repository.
+pub(crate) const LOCAL: &str = "local";
 /// Longer keys are a mistake, and would make headers that nobody can read.
 const MAX_KEY: usize = 64 * 1024;
 
@@ -224,12 +228,13 @@ fn cargo(
         keyed_by_lock: which.key.is_none(),
         by_nearness: which.key.is_none() && how.fallback_key.is_empty(),
         explain: how.explain,
+        job: project.job.clone(),
         project: Some(project),
         roots,
     })
 }
 
-fn paths(which: &Which, how: &How, command: &[OsString], world: &World) -> Result<Request> {
+fn paths(which: &Which, how: &How, settings: &Settings, command: &[OsString], world: &World) -> Result<Request> {
     let key = which.key.clone().ok_or_else(|| UsageError("--path needs --key".into()))?;
     let mut roots: Vec<(PathBuf, TargetPolicy)> = Vec::new();
     for path in &which.path {
@@ -249,6 +254,7 @@ fn paths(which: &Which, how: &How, command: &[OsString], world: &World) -> Resul
         parts: vec![("key".into(), key.clone())],
         key,
         fallback: how.fallback_key.clone(),
+        job: larder_cargo::key::job_name(settings.job.value.as_deref(), &host::env, command),
         project: None,
         roots,
         keyed_by_lock: false,
@@ -259,5 +265,5 @@ fn paths(which: &Which, how: &How, command: &[OsString], world: &World) -> Resul
 
 /// Who may see the snapshot: on GitHub the repository, elsewhere whoever reads the store.
 pub(crate) fn scope() -> String {
-    host::env("GITHUB_REPOSITORY").map_or_else(|| "local".to_owned(), |name| name.to_string_lossy().into_owned())
+    host::env("GITHUB_REPOSITORY").map_or_else(|| LOCAL.to_owned(), |name| name.to_string_lossy().into_owned())
 }

@@ -16,6 +16,7 @@ fn the_schemas_are_those_of_the_types() {
         ("verify", schemars::schema_for!(report::Verify)),
         ("rm", schemars::schema_for!(report::Rm)),
         ("why", schemars::schema_for!(report::Why)),
+        ("report", schemars::schema_for!(crate::history::figures::Report)),
         ("config", schemars::schema_for!(report::Config)),
         ("bench", bench::schema()),
     ];

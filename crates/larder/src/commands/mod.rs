@@ -2,6 +2,7 @@
 
 mod config;
 mod ls;
+mod report;
 mod restore;
 mod rm;
 mod run;
@@ -13,10 +14,10 @@ mod why;
 use crate::bench;
 use crate::cargo::lock_targets;
 use crate::cli::{Cli, Command, Format, Global};
-use crate::report::Transfer;
+use crate::report::{Transfer, print, print_json};
 use crate::request::Request;
 use crate::talk::{self, Talk};
-use crate::{faults, report, request, world};
+use crate::{faults, request, world};
 use anyhow::{Context, Result};
 use larder_fs::Lock;
 use larder_store::Store;
@@ -35,11 +36,12 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Verify => verify::run(&cli.global),
         Command::Rm(args) => rm::run(&cli.global, args),
         Command::Why(args) => why::run(&cli.global, args),
+        Command::Report(args) => report::run(&cli.global, args),
         Command::Config(args) => config::run(&cli.global, args),
         Command::Bench(args) => {
             let larder = std::env::current_exe().context("cannot find larder's own executable")?;
             let table = bench::run(args, larder, is_json(&cli.global), &mut |line| talk::to_stderr(line))?;
-            report::print(&table)?;
+            print(&table)?;
             Ok(0)
         }
     }
@@ -68,9 +70,9 @@ fn tell(global: &Global, talk: &Talk, mut transfer: Transfer, dry_run: bool, sta
     transfer.duration_ms = millis(start);
     talk.finish();
     if is_json(global) {
-        report::print_json(&transfer)?;
+        print_json(&transfer)?;
     } else if !global.quiet {
-        report::print(&format!("{} in {} ms\n", transfer.line(), transfer.duration_ms))?;
+        print(&format!("{} in {} ms\n", transfer.line(), transfer.duration_ms))?;
     }
     Ok(0)
 }

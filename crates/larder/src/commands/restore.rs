@@ -1,6 +1,6 @@
 //! `larder restore`: make the directories what a snapshot says.
 
-use super::{lock, tell};
+use super::{lock, millis, tell};
 use crate::cli::{Global, RestoreArgs};
 use crate::report::{Result as Outcome, Transfer};
 use crate::request::{self, Request, Typed};
@@ -8,9 +8,9 @@ use crate::settings::Settings;
 use crate::sources::{self, Checkout};
 use crate::talk::Talk;
 use crate::world::World;
-use crate::{faults, home};
+use crate::{faults, history, home};
 use anyhow::Result;
-use larder_store::{Events, Guide, RestoreRequest, Store};
+use larder_store::{EventKind, Events, Guide, RestoreRequest, Store};
 use std::time::Instant;
 
 pub(super) fn run(global: &Global, args: &RestoreArgs) -> Result<u8> {
@@ -34,7 +34,18 @@ pub(super) fn run(global: &Global, args: &RestoreArgs) -> Result<u8> {
     let mut request = Request::resolve(&args.which, &args.how, &settings, &dir, &[], &world)?;
     let opened = faults::open(&settings.store.value, &talk).inspect(|store| request.learn(store));
     let opened = opened.inspect(|store| drop(home::restore(store, &request, &settings, args.dry_run, &talk)));
-    let transfer = match opened.and_then(|store| restore(&store, &request, &settings, args.dry_run, &talk)) {
+    let told = |store: Store| {
+        let restored = restore(&store, &request, &settings, args.dry_run, &talk);
+        match &restored {
+            Ok(transfer) => {
+                history::restored(&store, &request, &Transfer { duration_ms: millis(start), ..transfer.clone() })
+            }
+            Err(_) if !args.dry_run => history::failed(&store, &request, EventKind::Restore),
+            Err(_) => {}
+        }
+        restored
+    };
+    let transfer = match opened.and_then(told) {
         Ok(transfer) => transfer,
         Err(error) if faults::leaves_alone(&error) => {
             talk.warn(&format!("{error:#}; nothing is restored"));
@@ -88,7 +99,8 @@ pub(super) fn restore(
         Some(checkout) if !dry_run => sources::settle(store, &restored, checkout, &request.dirs(), talk)?,
         _ => None,
     };
-    let transfer = Transfer::restored(restored, &request.key).with_sources(stamped, considered);
+    let mut transfer = Transfer::restored(restored, &request.key).with_sources(stamped, considered);
+    transfer.dry_run = dry_run;
     if request.explain {
         transfer.considered.iter().for_each(|considered| talk.say(&considered.line()));
     }

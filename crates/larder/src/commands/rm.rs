@@ -2,12 +2,13 @@
 
 use super::{is_json, open_store};
 use crate::cli::{Global, RmArgs};
+use crate::history;
 use crate::report::{self, Rm, SCHEMA_VERSION};
 use crate::request::UsageError;
 use crate::talk::Talk;
 use anyhow::Result;
 use bytesize::ByteSize;
-use larder_store::{Found, Removed, Snapshot};
+use larder_store::{EventKind, Found, Header, Removed, Snapshot, Store};
 use std::collections::HashSet;
 
 pub(super) fn run(global: &Global, args: &RmArgs) -> Result<u8> {
@@ -32,8 +33,16 @@ pub(super) fn run(global: &Global, args: &RmArgs) -> Result<u8> {
     }
     let mut seen = HashSet::new();
     chosen.retain(|found| seen.insert(found.id.clone()));
+    // Read before it is gone; what cannot be read is told of by what it freed alone.
+    let headers: Vec<_> = chosen.iter().filter_map(|found| Snapshot::load_header(&found.path).ok()).collect();
     let removed = match &store {
-        Some(store) => store.remove(&chosen, args.dry_run, &talk)?,
+        Some(store) => {
+            let removed = store.remove(&chosen, args.dry_run, &talk)?;
+            if !args.dry_run {
+                tell(store, &headers, &removed);
+            }
+            removed
+        }
         None => Removed::default(),
     };
     talk.finish();
@@ -58,4 +67,15 @@ pub(super) fn run(global: &Global, args: &RmArgs) -> Result<u8> {
         report::print(&line)?;
     }
     Ok(0)
+}
+
+/// Tells the history. Which snapshot freed how much is not known, so the sweep tells of the bytes.
+fn tell(store: &Store, headers: &[Header], removed: &Removed) {
+    const REASON: &str = "asked for";
+    for header in headers {
+        store.record(&history::dropped(EventKind::Remove, header, 0, REASON));
+    }
+    if removed.bytes > 0 {
+        store.record(&history::swept(removed.bytes, REASON));
+    }
 }

@@ -4,6 +4,7 @@ use super::{is_json, millis, restore, save};
 use crate::child;
 use crate::cli::{Global, RunArgs, SaveWhen};
 use crate::faults::{self, is_half_restored, is_usage};
+use crate::history;
 use crate::home;
 use crate::report::{self, CargoHome, Result as Outcome, Run, Transfer};
 use crate::request::{self, Request, Typed};
@@ -11,7 +12,7 @@ use crate::sources::After;
 use crate::talk::{self, Talk};
 use crate::world::World;
 use anyhow::Result;
-use larder_store::{Events, LinkMode, Store};
+use larder_store::{EventKind, Events, LinkMode, Store};
 use std::time::Instant;
 
 pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
@@ -63,10 +64,15 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     let mut half_restored = false;
     let mut restored = match &cache {
         Some((store, request)) => match restore::restore(store, request, &settings, false, &talk) {
-            Ok(transfer) => transfer,
+            Ok(mut transfer) => {
+                transfer.duration_ms = millis(start);
+                history::restored(store, request, &transfer);
+                transfer
+            }
             Err(error) if is_usage(&error) && !request.has_odd_target() => return Err(error),
             Err(error) => {
                 half_restored = is_half_restored(&error);
+                history::failed(store, request, EventKind::Restore);
                 let fate = if half_restored { ", and nothing is saved" } else { "" };
                 talk.warn(&format!("{error:#}; the command runs with what is there{fate}"));
                 Transfer::nothing(Outcome::Miss, &request.key)
@@ -139,9 +145,11 @@ fn save_after(
     match save::save(store, request, settings, false, after, talk) {
         Ok(mut transfer) => {
             transfer.duration_ms = millis(start);
+            history::saved(store, request, &transfer);
             Some(transfer)
         }
         Err(error) => {
+            history::failed(store, request, EventKind::Save);
             talk.warn(&format!("not saved: {error:#}"));
             None
         }

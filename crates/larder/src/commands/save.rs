@@ -8,9 +8,9 @@ use crate::settings::Settings;
 use crate::sources::{self, After};
 use crate::talk::Talk;
 use crate::world::World;
-use crate::{faults, home};
+use crate::{faults, history, home};
 use anyhow::{Result, bail};
-use larder_store::{Events, Review, SaveRequest, Snapshot, Store, TreeKind};
+use larder_store::{EventKind, Events, Review, SaveRequest, Snapshot, Store, TreeKind};
 use std::time::Instant;
 
 pub(super) fn run(global: &Global, args: &SaveArgs) -> Result<u8> {
@@ -33,7 +33,15 @@ pub(super) fn run(global: &Global, args: &SaveArgs) -> Result<u8> {
         let world = World::find(&dir, &[], &settings, &talk);
         let request = Request::resolve(&args.which, &How::default(), &settings, &dir, &[], &world)?;
         let store = faults::open(&settings.store.value, &talk)?;
-        let saved = save(&store, &request, &settings, args.dry_run, after, &talk)?;
+        let saved = save(&store, &request, &settings, args.dry_run, after, &talk);
+        match &saved {
+            Ok(transfer) => {
+                history::saved(&store, &request, &Transfer { duration_ms: millis(start), ..transfer.clone() })
+            }
+            Err(_) if !args.dry_run => history::failed(&store, &request, EventKind::Save),
+            Err(_) => {}
+        }
+        let saved = saved?;
         home::save(&store, &request, &settings, None, args.dry_run, &talk);
         saved
     };
@@ -75,5 +83,6 @@ pub(super) fn save(
             Err(error) => talk.warn(&format!("no spare: {:#}", anyhow::Error::from(error))),
         }
     }
-    Ok(Transfer::saved(saved))
+    let compiled = review.and_then(sources::Record::compiled);
+    Ok(Transfer::saved(saved).with_compiled(compiled))
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use larder_cargo::freshness::{Change, Facts, Verdict, judge, judged_by_cargo, package_of};
 use larder_cargo::table::{Lock, Prediction, Unit};
 use larder_cargo::{Layout, Location, UnitId, UnitLocator};
-use larder_store::{Guide, Header, Observed, Provenance, Source, Stamp, State, Store};
+use larder_store::{Guide, Header, Observed, Provenance, Restored, Source, Stamp, State, Store};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -52,6 +52,14 @@ impl Considered {
         let cost = self.prediction.millis.saturating_add(unknown).saturating_add(self.prediction.units as u64);
         if self.same_job { cost } else { cost.saturating_add(OTHER_JOB) }
     }
+}
+
+/// The units of a snapshot that a restore brought back and that today's sources leave as they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Spared {
+    pub(crate) units: u64,
+    /// What these cost when they were built, in milliseconds of one core.
+    pub(crate) millis: u64,
 }
 
 /// The units that other builds with the same lock file had, and this one has not.
@@ -126,6 +134,43 @@ impl<'a> Checkout<'a> {
         self.with_changes(observed, provenance, notes, |differing, changed, package_touched| {
             (notes.units.predict(changed, package_touched, lock), differing)
         })
+    }
+
+    /// What a restore spares: what its units cost, of those that the build before had read and that nothing makes dirty.
+    ///
+    /// Of a directory that held a part of the files already, only the share that was brought counts; of the units of path
+    /// packages all do where sources got their old times back, since cargo would have built those again.
+    pub(super) fn spared(
+        &self,
+        observed: &Observed,
+        provenance: &Provenance,
+        notes: &Notes,
+        restored: &Restored,
+        old_times: bool,
+    ) -> Spared {
+        let made: u64 = restored.link_modes.values().sum();
+        let files = made.saturating_add(restored.work.unchanged).max(1);
+        if restored.kept_newer {
+            return Spared::default();
+        }
+        let dirty =
+            self.with_changes(observed, provenance, notes, |_, changed, touched| notes.units.dirty(changed, touched));
+        let outdated = match (&notes.lock, &self.lock) {
+            (Some(then), Some(now)) => notes.units.lock_difference(then, now),
+            _ => vec![false; dirty.len()],
+        };
+        let mut spared = Spared::default();
+        for ((unit, dirty), outdated) in notes.units.units.iter().zip(dirty).zip(outdated) {
+            let whole = old_times && unit.local;
+            if dirty || outdated || unit.unread > 0 || (made == 0 && !whole) {
+                continue;
+            }
+            spared.units += 1;
+            let share = u128::from(unit.millis) * u128::from(made) / u128::from(files);
+            let share = if whole { unit.millis } else { u64::try_from(share).unwrap_or(unit.millis) };
+            spared.millis = spared.millis.saturating_add(share);
+        }
+        spared
     }
 
     /// Hands over what differs from the snapshot's sources, and what a unit that names a path or watches a package sees.

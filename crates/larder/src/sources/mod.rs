@@ -19,7 +19,7 @@ mod rules;
 mod stamp;
 
 pub(crate) use checkout::{Checkout, Considered};
-pub(crate) use record::{After, Built, Notes, Record};
+pub(crate) use record::{After, Built, Compiled, Notes, Record};
 pub(crate) use rules::repository_of;
 pub(crate) use stamp::{Stamped, settle};
 

@@ -129,6 +129,32 @@ pub(crate) struct Record<'a> {
     sources: OnceLock<anyhow::Result<Sources>>,
     before: OnceLock<Option<Before>>,
     units: Mutex<UnitTable>,
+    compiled: Mutex<Option<Compiled>>,
+}
+
+/// What was compiled since the snapshot before, in figures.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Compiled {
+    pub(crate) units: u64,
+    pub(crate) millis: u64,
+    /// The slowest with what each cost, by package and target.
+    pub(crate) slowest: Vec<(String, u64)>,
+}
+
+impl Compiled {
+    /// So many of the slowest are named.
+    const NAMED: usize = 16;
+
+    fn of(built: &[Built]) -> Self {
+        let mut slowest: Vec<&Built> = built.iter().filter(|built| built.millis > 0).collect();
+        slowest.sort_by_key(|built| std::cmp::Reverse(built.millis));
+        let named = |built: &&Built| (format!("{} {}", built.package, built.target), built.millis);
+        Self {
+            units: built.len() as u64,
+            millis: built.iter().map(|built| built.millis).sum(),
+            slowest: slowest.iter().take(Self::NAMED).map(named).collect(),
+        }
+    }
 }
 
 impl<'a> Record<'a> {
@@ -149,7 +175,13 @@ impl<'a> Record<'a> {
             sources: OnceLock::new(),
             before: OnceLock::new(),
             units: Mutex::default(),
+            compiled: Mutex::default(),
         }
+    }
+
+    /// What was compiled, once the save has asked for the provenance.
+    pub(crate) fn compiled(self) -> Option<Compiled> {
+        self.compiled.into_inner().expect("no thread panics while recording")
     }
 
     fn sources(&self) -> &anyhow::Result<Sources> {
@@ -231,6 +263,7 @@ impl Review for Record<'_> {
                 reasons: why.reasons,
             })
             .collect();
+        *self.compiled.lock().expect("no thread panics while recording") = Some(Compiled::of(&notes.built));
         // In the snapshot, every path has the name that is the same on all machines.
         let names = &self.project.names;
         let notes = notes.renamed(|path| names.canonical(path));

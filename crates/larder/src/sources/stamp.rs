@@ -1,7 +1,7 @@
 //! After a restore: the sources get the times that cargo judges rightly by.
 
 use super::Sources;
-use super::checkout::{Checkout, change, pairs, same};
+use super::checkout::{Checkout, Spared, change, pairs, same};
 use super::record::{Notes, here};
 use anyhow::Result;
 use larder_cargo::freshness::{Change, Verdict, package_of};
@@ -22,6 +22,8 @@ pub(crate) struct Stamped {
     pub(crate) deleted: Vec<PathBuf>,
     /// Packages touched as a whole, and why.
     pub(crate) touched: BTreeMap<PathBuf, PathBuf>,
+    /// What need not be compiled now.
+    pub(crate) spared: Spared,
 }
 
 /// Gives the sources of a checkout the times that belong to what was restored to `dirs`. Where that cannot be done,
@@ -80,9 +82,11 @@ fn stamp(
         ));
     }
     checkout.observe_named(std::iter::once(provenance));
-    let (stamped, times) = compare(provenance, notes, checkout);
+    let (mut stamped, times) = compare(provenance, notes, checkout);
     let mut observed = checkout.observed();
     let failed = observed.apply(&times);
+    let old_times = times.iter().any(|(_, time)| matches!(time, Time::At(_)));
+    stamped.spared = checkout.spared(&observed, provenance, notes, restored, old_times);
     remember(store, &checkout.sources, &observed);
     let times: BTreeMap<&Path, Time> = times.iter().map(|(path, time)| (path.as_path(), *time)).collect();
     for (path, error) in failed {

@@ -25,6 +25,7 @@ fn larder() {
       verify   Read everything and check it: exits 1 if something is damaged
       rm       Remove snapshots, and what only they needed
       why      Say which units the last saved build compiled, and why
+      report   Say what the store cost and spared: text, JSON, Markdown, or a page with pictures
       config   Show every setting, its value, and where that comes from
       bench    Measure larder against rsync, cp and tar | zstd on a directory of yours
       help     Print this message or the help of the given subcommand(s)
@@ -328,6 +329,36 @@ fn rm() {
       -h, --help             Print help (see more with '--help')
       -V, --version          Print version
     ");
+}
+
+#[test]
+fn report() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["report", "-h"]).ok(), @r#"
+    exit code 0
+    --- stdout
+    Say what the store cost and spared: text, JSON, Markdown, or a page with pictures
+
+    Usage: larder report [OPTIONS]
+
+    Options:
+          --since <AGE>      How far to look back: hours, days or weeks, as 12h, 30d, 4w [default: 30d]
+          --store <DIR>      The directory that holds everything [default: ~/.cache/larder]
+          --format <FORMAT>  What to print on stdout [default: text] [possible values: text, json]
+          --markdown         Print Markdown, for the summary of a CI step
+          --html <FILE>      Write one HTML page with pictures, whole in itself, to this file
+      -q, --quiet            Say nothing but errors
+      -v, --verbose...       Say more; twice for every decision
+          --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
+      -h, --help             Print help (see more with '--help')
+      -V, --version          Print version
+
+    Every restore, save and removal is recorded in the store. Spared is what the units that were
+    restored cost when they were compiled, added up: on several cores a build takes less. Examples:
+      larder report --since 7d
+      larder report --html report.html
+      larder report --markdown >> "$GITHUB_STEP_SUMMARY"
+    "#);
 }
 
 #[test]

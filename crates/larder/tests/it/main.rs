@@ -12,6 +12,7 @@ mod freshness;
 mod graft;
 mod help;
 mod overlay;
+mod report;
 mod run;
 mod schemas;
 mod support;
