@@ -110,7 +110,7 @@ fn publish(store: &Path, number: usize, lineage: usize, manifest: &Manifest, inl
         parts: vec![
             ("workspace".into(), "/work/acme".into()),
             ("job".into(), job),
-            ("branch".into(), if number % 3 == 0 { "main" } else { "topic" }.into()),
+            ("branch".into(), if number.is_multiple_of(3) { "main" } else { "topic" }.into()),
         ],
         roots: vec![RootSummary {
             path: "/work/acme/target".into(),

@@ -1,6 +1,7 @@
 //! CARGO_HOME: what a build needs of it comes back where it is missing, and whatever stands there stays.
 
 use crate::support::project::compiled;
+use crate::support::registry::{Release, git, make_registry};
 use crate::support::tree::list;
 use crate::support::{Said, Sandbox, said, skip, tool};
 use serde_json::Value;
@@ -23,12 +24,6 @@ pub(crate) struct World {
 fn write(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
-}
-
-fn git(dir: &Path, words: &[&str]) {
-    let mut command = Command::new("git");
-    command.args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]);
-    said(command.current_dir(dir).args(words).env("GIT_CONFIG_GLOBAL", "/dev/null")).ok();
 }
 
 /// Copies what the machine's CARGO_HOME has of the public crate; its version, if there is any.
@@ -55,31 +50,6 @@ fn copy_public(from: &Path, to: &Path) -> Option<String> {
     version
 }
 
-/// A registry in a folder, its index a git repository, with one crate.
-fn make_registry(sandbox: &Sandbox, at: &Path) {
-    let source = sandbox.path("private");
-    write(&source.join("Cargo.toml"), "[package]\nname = \"private\"\nversion = \"1.0.0\"\nedition = \"2021\"\n");
-    write(&source.join("src/lib.rs"), "pub fn three() -> u32 {\n    3\n}\n");
-    let mut package = sandbox.command("cargo");
-    said(package.current_dir(&source).args(["package", "--no-verify", "--allow-dirty", "--offline"])).ok();
-    let file = at.join("private-1.0.0.crate");
-    fs::create_dir_all(at.join("index")).unwrap();
-    fs::copy(source.join("target/package/private-1.0.0.crate"), &file).unwrap();
-    let sum = tool("sha256sum", &[&file]);
-    let sum = sum.split(' ').next().unwrap();
-    let files = at.display();
-    write(&at.join("index/config.json"), &format!("{{\"dl\": \"file://{files}/{{crate}}-{{version}}.crate\"}}\n"));
-    write(
-        &at.join("index/pr/iv/private"),
-        &format!(
-            "{{\"name\":\"private\",\"vers\":\"1.0.0\",\"deps\":[],\"cksum\":\"{sum}\",\"features\":{{}},\"yanked\":false}}\n"
-        ),
-    );
-    git(&at.join("index"), &["init", "-q"]);
-    git(&at.join("index"), &["add", "."]);
-    git(&at.join("index"), &["commit", "-q", "-m", "index"]);
-}
-
 impl World {
     /// `None` where the machine has not fetched what this repository's own build needs.
     pub(crate) fn new() -> Option<Self> {
@@ -102,7 +72,8 @@ impl World {
         );
         said(&mut world.cargo(&["generate-lockfile", "--offline"])).ok();
         let registry = world.sandbox.path("registry");
-        make_registry(&world.sandbox, &registry);
+        let source = "pub fn three() -> u32 {\n    3\n}\n";
+        make_registry(&world.sandbox, &registry, &[Release { name: "private", version: "1.0.0", source }]);
         let dep = world.sandbox.path("Dep");
         write(&dep.join("Cargo.toml"), "[package]\nname = \"dep\"\nversion = \"0.1.0\"\nedition = \"2021\"\n");
         write(&dep.join("src/lib.rs"), "pub fn four() -> u32 {\n    4\n}\n");

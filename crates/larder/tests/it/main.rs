@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests arrange their own files")]
 
 mod bench;
+mod bumps;
 mod canonical;
 mod cargo_builds;
 mod cargo_home;

@@ -1,6 +1,7 @@
 //! What every test of the binary needs: a place of its own, a clean environment, and what larder said.
 
 pub(crate) mod project;
+pub(crate) mod registry;
 pub(crate) mod tree;
 pub(crate) mod volume;
 
