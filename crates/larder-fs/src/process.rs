@@ -21,3 +21,10 @@ pub fn host_name() -> String {
 pub fn effective_uid() -> u32 {
     rustix::process::geteuid().as_raw()
 }
+
+/// A name of this run of the machine, another one after every boot; `None` where the kernel does not tell.
+pub fn boot_id() -> Option<String> {
+    let bytes = crate::read_optional(Path::new("/proc/sys/kernel/random/boot_id")).ok()??;
+    let text = String::from_utf8(bytes).ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}

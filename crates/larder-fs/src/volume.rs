@@ -43,6 +43,10 @@ pub struct Space {
     pub total: u64,
     /// Bytes that may still be written.
     pub available: u64,
+    /// Bytes that nobody has written to, those kept back for the system among them.
+    pub free: u64,
+    /// All inodes; 0 where the file system does not count them.
+    pub inodes: u64,
     /// Inodes that may still be made; `u64::MAX` where the file system does not count them.
     pub inodes_available: u64,
 }
@@ -86,6 +90,8 @@ impl Volume {
         Ok(Space {
             total: stat.f_blocks.saturating_mul(stat.f_frsize),
             available: stat.f_bavail.saturating_mul(stat.f_frsize),
+            free: stat.f_bfree.saturating_mul(stat.f_frsize),
+            inodes: stat.f_files,
             inodes_available: if stat.f_files == 0 { u64::MAX } else { stat.f_favail },
         })
     }

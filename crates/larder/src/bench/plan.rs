@@ -294,7 +294,7 @@ mod tests {
     }
 
     fn rounds(bytes: u64, rows: &[Row]) -> Result<Vec<(Who, u32)>, String> {
-        let room = Space { total: bytes, available: bytes, inodes_available: u64::MAX };
+        let room = Space { total: bytes, available: bytes, free: bytes, inodes: 0, inodes_available: u64::MAX };
         let entries = plan(rows, |_| true, &sizes(), 5, Cost::default(), room).map_err(|e| e.to_string())?;
         Ok(entries.into_iter().map(|e| (e.who, e.rounds)).collect())
     }
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn too_little_room_is_refused_with_numbers() {
         insta::assert_snapshot!(rounds(8000 * MB, &Row::ALL).unwrap_err(), @"one round needs 25.8 GB of disk, and 8.0 GB can be used; 8.7 GB of it is for the row `8 restores to empty places`: choose rows with --only, or a roomier place with --scratch");
-        let room = Space { total: u64::MAX, available: u64::MAX, inodes_available: 2000 };
+        let room = Space { total: u64::MAX, available: u64::MAX, free: u64::MAX, inodes: 2000, inodes_available: 2000 };
         let told = plan(&[Row::SaveAll], |_| true, &sizes(), 5, Cost::default(), room).unwrap_err();
         insta::assert_snapshot!(told, @"one round needs 5800 inodes, and 1900 can be used; 5800 of them are for the row `save, all new`: choose rows with --only, or a roomier place with --scratch");
     }
