@@ -92,7 +92,7 @@ pub enum Error {
     },
 
     /// There is no room for what is to be restored or saved.
-    #[error("no room on the file system of {}: {needed} bytes and {files} files are needed, {available} bytes and {inodes} files are left", path.display())]
+    #[error("no room on the file system of {}: {needed} bytes and {files} files are needed, {available} bytes and {inodes} files are left{}; see what `larder gc --need {needed} --dry-run` would evict", path.display(), beside(*reserved))]
     NoSpace {
         /// The directory to restore to, or the store.
         path: PathBuf,
@@ -104,6 +104,17 @@ pub enum Error {
         available: u64,
         /// Files that may be made.
         inodes: u64,
+        /// Bytes beside those that other larder processes are about to write.
+        reserved: u64,
+    },
+
+    /// A snapshot is not to be removed.
+    #[error("the snapshot {snapshot} is kept: {why}")]
+    Kept {
+        /// The snapshot.
+        snapshot: String,
+        /// Why, and what to do.
+        why: String,
     },
 
     /// A directory was changed by a restore that failed or died, and is not what it should be.
@@ -121,6 +132,14 @@ pub enum Error {
         /// The store.
         path: PathBuf,
     },
+}
+
+/// What others have reserved, as a part of a sentence.
+fn beside(reserved: u64) -> String {
+    match reserved {
+        0 => String::new(),
+        bytes => format!(" beside {bytes} bytes that other larder processes are about to write"),
+    }
 }
 
 impl Error {

@@ -60,6 +60,7 @@ mod tests {
             larder: String::new(),
             parts: parts.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
             roots: roots.iter().map(|path| RootSummary { path: (*path).into(), files: 0, bytes: 0 }).collect(),
+            worth: None,
         };
         let found = Found { id: "1".into(), path: format!("/store/snapshots/{place}/k-1").into() };
         Lineage::of(&found, &header).to_string()

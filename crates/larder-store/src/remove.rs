@@ -1,177 +1,163 @@
 //! Removing snapshots, and then whatever nothing names any more.
 //!
-//! Names go first, durably; blobs after, under the exclusive lock, when every remaining snapshot has been
-//! read. A crash in between leaves blobs without a snapshot, which the next sweep finds. While a snapshot
-//! cannot be read, nothing is swept: its blobs may be needed by a larder that can read it.
+//! Names go first, durably, under the exclusive lock; blobs after (`sweep`). A crash in between leaves blobs without a
+//! snapshot, which a later sweep finds.
 
-use crate::blob::{BLOBS, BlobId, Digest, INGEST, SIDECAR, SaveId};
+use crate::census::skim;
 use crate::error::{Error, Result};
-use crate::events::{Events, Phase};
-use crate::snapshot::{Found, Snapshot};
+use crate::events::Events;
+use crate::lease::Lease;
+use crate::session::Session;
+use crate::snapshot::Found;
 use crate::store::{SESSIONS, Store, chain};
-use larder_fs::Dir;
-use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
+use crate::sweep::{Grace, Named, PAUSE, Sweep, Swept};
+use larder_fs::{Dir, Timestamp};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+/// How many snapshots lose their name while everybody else waits.
+const AT_ONCE: usize = 16;
 
 /// What a removal did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
     /// Names of the snapshots removed.
     pub snapshots: Vec<String>,
+    /// Snapshots that were to go, and are kept: somebody restored or pinned them meanwhile.
+    pub kept: Vec<String>,
     /// Blobs deleted.
     pub blobs: u64,
     /// Bytes freed: those of deleted blobs that no directory had linked.
     pub bytes: u64,
+    /// What else was deleted with them.
+    pub swept: Swept,
 }
 
-/// Blobs that snapshots name.
-#[derive(Default)]
-struct Reachable {
-    digests: HashSet<Digest>,
-    ingests: HashMap<SaveId, HashSet<u32>>,
-}
+/// Which snapshots must stay, with the reason for a person.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept(pub(crate) HashMap<String, String>);
 
 impl Store {
-    /// Removes these snapshots and sweeps what nothing names any more.
+    /// Removes these snapshots, pinned and leased ones too, and sweeps what nothing names any more.
     ///
     /// # Errors
     ///
     /// [`Error::Busy`] while others save or restore, [`Error::ReadOnly`], [`Error::Fs`].
     pub fn remove(&self, found: &[Found], dry_run: bool, events: &dyn Events) -> Result<Removed> {
         let ids = found.iter().map(|found| found.id.clone()).collect();
-        let mut removed = Removed { snapshots: ids, ..Removed::default() };
         if dry_run {
-            return Ok(removed);
+            return Ok(Removed { snapshots: ids, ..Removed::default() });
         }
         self.writable()?;
-        let _exclusive = self.lock_exclusive()?;
-        for found in found {
-            let (parent, name) = crate::restore::split_root(&found.path)?;
-            let place = Dir::open(parent)?;
-            place.remove_all(name)?;
-            place.sync()?;
+        self.drop_and_sweep(found, None, Grace::default(), Timestamp::now(), events)
+    }
+
+    /// As [`Store::remove`], but nothing is removed when one of them is pinned or leased.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Kept`] for the first that is, and as [`Store::remove`].
+    pub fn remove_unless_kept(
+        &self,
+        found: &[Found],
+        lease: Duration,
+        dry_run: bool,
+        events: &dyn Events,
+    ) -> Result<Removed> {
+        let kept = self.kept(Timestamp::now(), lease)?;
+        if let Some((id, why)) = found.iter().find_map(|found| kept.0.get_key_value(&found.id)) {
+            return Err(Error::Kept { snapshot: id.clone(), why: why.clone() });
         }
-        self.sweep(&mut removed, events)?;
+        self.remove(found, dry_run, events)
+    }
+
+    /// Snapshots that must stay.
+    pub(crate) fn kept(&self, now: Timestamp, lease: Duration) -> Result<Kept> {
+        let mut kept = HashMap::new();
+        for Lease { snapshot, root, alive, .. } in self.leases(now, lease)? {
+            let doing = if alive { "is working with it" } else { "restored it and did not say that it is done" };
+            kept.insert(snapshot, format!("a job in {root} {doing}; --force removes it all the same"));
+        }
+        for pin in self.pins()? {
+            let reason = if pin.reason.is_empty() { String::new() } else { format!(" ({})", pin.reason) };
+            let why = format!("it is pinned{reason}: `larder unpin {}` first, or --force", pin.snapshot);
+            kept.insert(pin.snapshot, why);
+        }
+        Ok(Kept(kept))
+    }
+
+    /// Takes the names of these snapshots, in order, then sweeps. With `unless`, a duration of leases, whoever became
+    /// pinned or leased meanwhile stays.
+    pub(crate) fn drop_and_sweep(
+        &self,
+        found: &[Found],
+        unless: Option<Duration>,
+        grace: Grace,
+        now: Timestamp,
+        events: &dyn Events,
+    ) -> Result<Removed> {
+        let mut removed = Removed::default();
+        let mut orphaned = Named::default();
+        for some in found.chunks(AT_ONCE) {
+            // What cannot be read names nothing that anybody knows of.
+            let named: Vec<_> = some.iter().map(|found| skim(&found.path).ok()).collect();
+            let exclusive = match self.lock_exclusive() {
+                // What went so far is swept at least.
+                Err(e @ Error::Busy { .. }) if !removed.snapshots.is_empty() => {
+                    events.warn(&format!("not everything was removed: {}", chain(&e)));
+                    break;
+                }
+                other => other?,
+            };
+            let kept = unless.map(|lease| self.kept(now, lease)).transpose()?.unwrap_or_default();
+            let mut places: BTreeSet<&Path> = BTreeSet::new();
+            for (found, named) in some.iter().zip(named) {
+                if kept.0.contains_key(&found.id) {
+                    removed.kept.push(found.id.clone());
+                    continue;
+                }
+                let (parent, name) = crate::restore::split_root(&found.path)?;
+                match Dir::open_optional(parent)? {
+                    Some(place) => place.remove_all(name)?,
+                    None => continue,
+                }
+                places.insert(parent);
+                removed.snapshots.push(found.id.clone());
+                if let Some(snapshot) = named {
+                    orphaned.add(&snapshot.blobs);
+                }
+            }
+            for place in places {
+                Dir::open(place)?.sync()?;
+            }
+            for id in some.iter().map(|found| &found.id).filter(|id| removed.snapshots.contains(id)) {
+                self.forget(id)?;
+            }
+            drop(exclusive);
+            if found.len() > AT_ONCE {
+                std::thread::sleep(PAUSE);
+            }
+        }
+        removed.swept = Sweep::new(self, orphaned, grace, now, events).run()?;
+        (removed.blobs, removed.bytes) = (removed.swept.blobs, removed.swept.bytes);
         Ok(removed)
     }
 
-    fn sweep(&self, removed: &mut Removed, events: &dyn Events) -> Result<()> {
-        let remaining = self.snapshots()?;
-        events.phase(Phase::Sweep, remaining.len() as u64);
-        let mut reachable = Reachable::default();
-        for found in &remaining {
-            match Snapshot::load(&found.path) {
-                Ok(snapshot) => reachable.add(&snapshot),
-                Err(e) => {
-                    events.warn(&format!(
-                        "{}; no blobs are deleted while it is there: remove it with `larder rm {}`",
-                        chain(&e),
-                        found.id
-                    ));
-                    return Ok(());
-                }
-            }
-            events.advance(1);
-        }
-        let mounted = self.mounted_snapshots()?;
-        self.sweep_trees(&|id| remaining.iter().any(|found| found.id == id) || mounted.contains(id))?;
-        self.sweep_digest_blobs(&reachable, removed)?;
-        self.sweep_ingest_blobs(&reachable, removed)
-    }
-
-    fn sweep_digest_blobs(&self, reachable: &Reachable, removed: &mut Removed) -> Result<()> {
-        let blobs = self.room(BLOBS)?;
-        for fan in blobs.entries()?.into_iter().filter(|entry| entry.is_dir != Some(false)) {
-            let dir = blobs.open_beneath(&fan.name)?;
-            for entry in dir.entries()? {
-                let hex = format!("{}{}", fan.name.to_string_lossy(), entry.name.to_string_lossy());
-                let Ok(hash) = blake3::Hash::from_hex(&hex) else { continue };
-                if !reachable.digests.contains(&Digest::from(hash)) {
-                    delete(&dir, &entry.name, removed)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn sweep_ingest_blobs(&self, reachable: &Reachable, removed: &mut Removed) -> Result<()> {
-        let ingest = self.room(INGEST)?;
-        let none = HashSet::new();
-        for save in ingest.entries()? {
-            let Some(id) = SaveId::parse(&save.name) else { continue };
-            let needed = reachable.ingests.get(&id).unwrap_or(&none);
-            if save.is_dir == Some(false) {
-                continue;
-            }
-            let dir = ingest.open_beneath(&save.name)?;
-            let mut kept = false;
-            for entry in dir.entries()? {
-                let name = entry.name.to_string_lossy();
-                let index = name.strip_suffix(SIDECAR).unwrap_or(&name).parse::<u32>();
-                match index {
-                    Ok(index) if needed.contains(&index) => kept = true,
-                    Ok(_) => delete(&dir, &entry.name, removed)?,
-                    Err(_) => kept = true,
-                }
-            }
-            if !kept {
-                ingest.remove_dir(&save.name)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Snapshots whose prepared trees an overlay shows right now.
-    fn mounted_snapshots(&self) -> Result<HashSet<String>> {
+    pub(crate) fn mounted_snapshots(&self) -> Result<HashSet<String>> {
         let mut mounted = HashSet::new();
         let sessions = self.room(SESSIONS)?;
         for entry in sessions.entries()? {
-            let Some(session) = self.session_named(&entry.name) else { continue };
-            let root = session.root();
+            let Some(Session { overlay: Some(id), .. }) = self.session_named(&entry.name) else { continue };
+            let Some(root) = self.session_named(&entry.name).map(|session| session.root()) else { continue };
             // A job may have mounted it where we do not see it.
             let leased = || matches!(self.no_lease(&root), Err(Error::BusyRoot { .. }));
             let shown = || larder_fs::exists(&root) && larder_fs::mount::is_mount_point(&root).unwrap_or(true);
-            if let Some(id) = &session.overlay
-                && (leased() || shown())
-            {
-                mounted.insert(id.clone());
+            if leased() || shown() {
+                mounted.insert(id);
             }
         }
         Ok(mounted)
     }
-}
-
-impl Reachable {
-    fn add(&mut self, snapshot: &Snapshot) {
-        for inode in snapshot.roots.iter().flat_map(|manifest| &manifest.inodes) {
-            match BlobId::of(&inode.content) {
-                Some(BlobId::Digest(digest)) => {
-                    self.digests.insert(digest);
-                }
-                Some(BlobId::Ingest(save, index)) => {
-                    self.ingests.entry(save).or_default().insert(index);
-                }
-                None => {}
-            }
-        }
-    }
-}
-
-fn delete(dir: &Dir, name: &OsStr, removed: &mut Removed) -> Result<()> {
-    let meta = match dir.stat_optional(name)? {
-        Some(meta) => meta,
-        None => return Ok(()),
-    };
-    match dir.remove_all(name) {
-        Err(e) if e.is_not_found() => return Ok(()),
-        other => other.map_err(Error::from)?,
-    }
-    if name.as_encoded_bytes().ends_with(SIDECAR.as_bytes()) {
-        return Ok(());
-    }
-    removed.blobs += 1;
-    if meta.nlink == 1 {
-        removed.bytes += meta.size;
-    }
-    Ok(())
 }

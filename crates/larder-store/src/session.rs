@@ -7,6 +7,7 @@
 //! sessions/ROOT.overlay/ upper and work directory of an overlay mounted there
 //! sessions/ROOT.sources  what the sources of that directory held (`sources`)
 //! sessions/ROOT.lease    locked while the process that mounted it has the store open
+//! sessions/ROOT.job      which snapshot a job restored there (`lease`)
 //! ```
 //!
 //! A session names a snapshot and the inode number that each of its files has in the directory. A file
@@ -161,9 +162,13 @@ impl Store {
             return Ok(None);
         }
         let path = self.path().join(SESSIONS).join(format!("{}.lock", name_of(root)));
-        match Lock::acquire(&path, LockKind::Exclusive, ROOT_WAIT)? {
-            Some(lock) => Ok(Some(lock)),
-            None => Err(Error::BusyRoot { path: root.to_path_buf(), waited_s: ROOT_WAIT.as_secs() }),
+        loop {
+            match Lock::acquire(&path, LockKind::Exclusive, ROOT_WAIT)? {
+                // A sweep may have removed the file meanwhile, and others lock the one that came after.
+                Some(lock) if lock.is_at(&path)? => return Ok(Some(lock)),
+                Some(_) => {}
+                None => return Err(Error::BusyRoot { path: root.to_path_buf(), waited_s: ROOT_WAIT.as_secs() }),
+            }
         }
     }
 
@@ -172,13 +177,13 @@ impl Store {
         self.end_lease(root);
         let lease = Lock::acquire(&self.lease_path(root), LockKind::Exclusive, Duration::ZERO)?;
         let lease = lease.ok_or_else(|| in_use(root))?;
-        self.leases().insert(root.to_path_buf(), lease);
+        self.overlays().insert(root.to_path_buf(), lease);
         Ok(())
     }
 
     /// Ends this handle's lease of the overlay at `root`, if it has one.
     pub(crate) fn end_lease(&self, root: &Path) {
-        self.leases().remove(root);
+        self.overlays().remove(root);
     }
 
     /// Keeps anybody from beginning a lease of the overlay at `root`; an error while somebody has one.
@@ -191,8 +196,8 @@ impl Store {
         self.path().join(SESSIONS).join(format!("{}.lease", name_of(root)))
     }
 
-    fn leases(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Lock>> {
-        self.leases.lock().expect("no thread panics while it holds the lock")
+    fn overlays(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Lock>> {
+        self.overlays.lock().expect("no thread panics while it holds the lock")
     }
 
     /// The session of the directory `root`; `None` where there is none that can be used.

@@ -104,6 +104,19 @@ pub struct Header {
     pub parts: Vec<(String, String)>,
     /// One summary a root.
     pub roots: Vec<RootSummary>,
+    /// What it cost to build; absent where nobody knew, and in
+    /// snapshots of versions that did not ask. Those versions read a header with it all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worth: Option<Worth>,
+}
+
+/// What eviction wants to know of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worth {
+    /// What it cost to build everything in it, in milliseconds of compiling.
+    pub build_ms: u64,
+    /// What was built since the snapshot before it, in milliseconds of compiling.
+    pub new_ms: u64,
 }
 
 /// What a snapshot holds of one root.

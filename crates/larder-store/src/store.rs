@@ -3,12 +3,13 @@
 //! ```text
 //! STORE/
 //!   FORMAT        magic line and version
-//!   lock          shared by restore and save, exclusive for whoever deletes blobs
+//!   lock          shared by restore and save, exclusive for whoever deletes names and blobs
 //!   blobs/ ingest/ quarantine/   see blob
 //!   snapshots/    see snapshot: the truth
 //!   sessions/     see session: what is restored where
 //!   trees/        see trees: prepared trees, derived from snapshots
 //!   events/       see history: what happened; made by the first event
+//!   pins/ uses/   see lease: what people pinned, and when snapshots were restored
 //!   tmp/          staging; one locked directory a process
 //! ```
 //!
@@ -16,6 +17,11 @@
 //! deleted only under the exclusive lock, when no snapshot names them. Whatever a crash leaves is
 //! unreachable (blobs without a snapshot) or in `tmp/`, where the next start removes what no living
 //! process has locked.
+//!
+//! Locks: whoever deletes waits at the turnstile, which is the store's directory itself. It holds the turnstile while it
+//! waits for `lock`, and newcomers pass the turnstile before they take theirs: so a stream of restores does not keep it
+//! waiting for ever. It lets go now and then, since one long save must not keep everybody out; and it holds `lock` for a
+//! moment only, again and again, until its work is done.
 //!
 //! Compatibility: FORMAT holds the version. Another version is refused before anything is touched.
 
@@ -28,7 +34,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The format that this version reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -38,12 +44,17 @@ pub(crate) const TMP: &str = "tmp";
 pub(crate) const SNAPSHOTS: &str = "snapshots";
 pub(crate) const SESSIONS: &str = "sessions";
 pub(crate) const TREES: &str = "trees";
-const ROOMS: [&str; 7] = [BLOBS, INGEST, QUARANTINE, SNAPSHOTS, SESSIONS, TREES, TMP];
+pub(crate) const PINS: &str = "pins";
+pub(crate) const USES: &str = "uses";
+const ROOMS: [&str; 9] = [BLOBS, INGEST, QUARANTINE, SNAPSHOTS, SESSIONS, TREES, PINS, USES, TMP];
 
 /// How long restore and save wait while somebody deletes blobs.
 const SHARED_WAIT: Duration = Duration::from_secs(60);
 /// How long a removal waits for restores and saves to end.
 const EXCLUSIVE_WAIT: Duration = Duration::from_secs(30);
+/// How long a removal keeps newcomers waiting the first time; twice as long every next time, up to the last.
+const TURN: Duration = Duration::from_millis(250);
+const LONGEST_TURN: Duration = Duration::from_secs(4);
 
 /// An open store. Overlays that it mounts are in use until it is dropped.
 #[derive(Debug)]
@@ -52,7 +63,9 @@ pub struct Store {
     path: PathBuf,
     read_only: bool,
     /// The overlays that this handle mounted, by root: see session.
-    pub(crate) leases: Mutex<BTreeMap<PathBuf, Lock>>,
+    pub(crate) overlays: Mutex<BTreeMap<PathBuf, Lock>>,
+    /// The directories that this handle restored, for a job that runs on: see lease.
+    pub(crate) jobs: Mutex<BTreeMap<PathBuf, Lock>>,
 }
 
 impl Store {
@@ -89,7 +102,7 @@ impl Store {
                 read_only
             }
         };
-        let store = Self { root, path: path.clone(), read_only, leases: Mutex::default() };
+        let store = Self { root, path: path.clone(), read_only, overlays: Mutex::default(), jobs: Mutex::default() };
         if !read_only {
             store.sweep_staging(events);
         }
@@ -133,19 +146,38 @@ impl Store {
         Blobs { root: &self.root }
     }
 
-    /// Keeps blobs from being deleted while the lock lives.
+    /// Keeps names and blobs from being deleted while the lock lives.
     pub(crate) fn lock_shared(&self) -> Result<Lock> {
-        self.lock(LockKind::Shared, SHARED_WAIT)
+        let start = Instant::now();
+        // Behind whoever waits to delete.
+        drop(Lock::existing(&self.path, LockKind::Shared, SHARED_WAIT)?.ok_or_else(|| self.busy(SHARED_WAIT))?);
+        let left = SHARED_WAIT.saturating_sub(start.elapsed());
+        Lock::acquire(&self.lock_path(), LockKind::Shared, left)?.ok_or_else(|| self.busy(SHARED_WAIT))
     }
 
-    /// Keeps everybody else out while blobs are deleted.
+    /// Keeps everybody else out, for a moment. Bounded: newcomers wait meanwhile, but never for longer than a turn.
     pub(crate) fn lock_exclusive(&self) -> Result<Lock> {
-        self.lock(LockKind::Exclusive, EXCLUSIVE_WAIT)
+        let start = Instant::now();
+        let mut turn = TURN;
+        while start.elapsed() < EXCLUSIVE_WAIT {
+            let Some(turnstile) = Lock::existing(&self.path, LockKind::Exclusive, EXCLUSIVE_WAIT)? else { break };
+            if let Some(lock) = Lock::acquire(&self.lock_path(), LockKind::Exclusive, turn)? {
+                return Ok(lock);
+            }
+            drop(turnstile);
+            // Whoever came meanwhile looks every 10 ms whether the way is free.
+            std::thread::sleep(turn / 4);
+            turn = (turn * 2).min(LONGEST_TURN);
+        }
+        Err(self.busy(EXCLUSIVE_WAIT))
     }
 
-    fn lock(&self, kind: LockKind, wait: Duration) -> Result<Lock> {
-        let lock = Lock::acquire(&self.path.join("lock"), kind, wait)?;
-        lock.ok_or_else(|| Error::Busy { path: self.path.clone(), waited_s: wait.as_secs() })
+    fn lock_path(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    fn busy(&self, waited: Duration) -> Error {
+        Error::Busy { path: self.path.clone(), waited_s: waited.as_secs() }
     }
 
     /// Opens one of the store's directories.
@@ -209,6 +241,11 @@ impl Staging {
             }
         }
         Self::new(parent, prefix)
+    }
+
+    /// Its name in the directory that it was made in.
+    pub(crate) fn name(&self) -> &OsStr {
+        &self.name
     }
 
     fn new(tmp: Dir, prefix: &str) -> Result<Self> {

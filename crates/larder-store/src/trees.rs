@@ -334,17 +334,6 @@ impl Store {
         self.drop_session(root)?;
         Ok(larder_fs::remove_tree(&self.overlay_dir(root))?)
     }
-
-    /// Removes the prepared trees of snapshots that are gone.
-    pub(crate) fn sweep_trees(&self, keep: &dyn Fn(&str) -> bool) -> Result<()> {
-        let trees = self.room(TREES)?;
-        for entry in trees.entries()? {
-            if !keep(&entry.name.to_string_lossy()) {
-                trees.remove_all(&entry.name)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Whether the tree below `root` is still the one that was prepared. Nothing is listed: a directory that got or

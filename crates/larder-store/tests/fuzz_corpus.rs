@@ -79,6 +79,7 @@ fn sample() -> (Header, Vec<Manifest>) {
         larder: "0.1.0".into(),
         parts: vec![("rustc".into(), "1.95".into())],
         roots: vec![RootSummary { path: "/target".into(), files: 5, bytes: 79_003 }],
+        worth: None,
     };
     (header, vec![manifest])
 }

@@ -24,12 +24,14 @@ mod tests;
 use crate::blob::BlobId;
 use crate::error::{Error, Result};
 use crate::events::{Events, Phase};
+use crate::evict::{Freed, Sizes};
 use crate::lineage::Lineage;
 use crate::snapshot::{Found, Header};
 use crate::store::{Store, chain};
 use disk::{Disk, OnDisk};
 use rayon::prelude::*;
-use skim::{Skimmed, skim};
+use skim::Skimmed;
+pub(crate) use skim::skim;
 use std::collections::{BTreeMap, HashMap};
 
 /// So many snapshots are in memory at once, while they are read.
@@ -339,6 +341,23 @@ impl Census {
         let mut of = vec![0; self.snapshots.len()];
         chosen.iter().for_each(|index| of[*index] = 1);
         self.groups(&of).into_iter().nth(1).unwrap_or_default()
+    }
+
+    /// What goes free with which snapshots, for a plan of evictions; whoever was removed from the census is gone already.
+    pub(crate) fn sizes(&self) -> Sizes {
+        let mut owners: Vec<(u32, u32)> = Vec::with_capacity(self.named.len());
+        let mut sizes = Sizes::new(self.snapshots.len());
+        for (index, counted) in self.snapshots.iter().enumerate().filter(|(_, counted)| !counted.removed) {
+            sizes.add_own(index, Freed { bytes: counted.own_freed, inodes: 1 });
+            owners.extend(self.named[self.range(index)].iter().map(|id| (*id, number(index))));
+        }
+        owners.sort_unstable();
+        for named in owners.chunk_by(|a, b| a.0 == b.0) {
+            let OnDisk { freed, .. } = self.blobs[named[0].0 as usize].on_disk;
+            let size = Freed { bytes: freed, inodes: u64::from(freed > 0) };
+            sizes.add_blob(named.iter().map(|(_, index)| *index as usize), size, freed == 0);
+        }
+        sizes
     }
 
     /// Lets blobs that are names of one inode be one.

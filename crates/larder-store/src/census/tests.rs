@@ -62,6 +62,7 @@ fn publish(store: &Store, job: &str, numbers: &[u32]) -> PathBuf {
         larder: "0".into(),
         parts: vec![("job".into(), job.into())],
         roots: vec![RootSummary { path: "/w/target".into(), files: 1, bytes: 1 }],
+        worth: None,
     };
     let place = Place { scope: "acme/one".into(), label: "l".into(), roots: PlaceRoots::KeyOnly(1) };
     let staging = store.staging().unwrap();

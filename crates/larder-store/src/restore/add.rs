@@ -14,6 +14,7 @@ use crate::events::{Events, Phase};
 use crate::join::Join;
 use crate::link_mode::{Ladder, LinkMode};
 use crate::manifest::Manifest;
+use crate::reserve::Needs;
 use crate::snapshot::{Place, Snapshot, load_or_warn};
 use crate::store::{Staging, Store, chain};
 use larder_fs::{Dir, Tree, Volume};
@@ -76,6 +77,10 @@ impl Store {
             if let Some(mut restored) = self.add_from(&snapshot, manifest, request, events)? {
                 let whole = restored.omitted.is_empty() && snapshot.header.key == request.key;
                 restored.outcome = if whole { Outcome::Hit } else { Outcome::Partial };
+                if !request.dry_run {
+                    self.begin_job(path, &snapshot.header.id, events);
+                    self.mark_used(&snapshot.header.id);
+                }
                 return Ok(restored);
             }
         }
@@ -130,7 +135,9 @@ impl Store {
                 }
             },
         };
-        self.need_space(&part, &planned, root, request.link_mode, &mut HashMap::new())?;
+        let mut needs = Needs::default();
+        self.needs_of(&part, &planned, root, request.link_mode, &mut needs)?;
+        let _room = self.reserve_for_restore(&needs)?;
         larder_fs::create_parents(&root.path)?;
         let home = Dir::open(&root.path)?;
         let (store_volume, volume) = (Volume::of(&self.root)?, Volume::of(&home)?);

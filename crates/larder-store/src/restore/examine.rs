@@ -8,8 +8,9 @@ use crate::error::{Error, Result};
 use crate::events::{Events, Phase};
 use crate::link_mode::{Ladder, LinkMode};
 use crate::manifest::Manifest;
+use crate::reserve::Needs;
 use crate::snapshot::Snapshot;
-use crate::store::{Store, chain};
+use crate::store::{Staging, Store, chain};
 use larder_fs::{Dir, Kind, Meta, Tree, Volume};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
@@ -50,6 +51,8 @@ pub(super) struct How<'a> {
 pub(super) struct Ready {
     pub(super) plans: Vec<Planned>,
     pub(super) inline: Vec<u8>,
+    /// What reserves the room that the plans need.
+    _room: Option<Staging>,
 }
 
 impl Store {
@@ -113,15 +116,17 @@ impl Store {
                 }
             },
         };
+        let mut room = None;
         if !request.dry_run {
             // Roots may share a file system: each alone would fit.
-            let mut needs = HashMap::new();
+            let mut needs = Needs::default();
             let roots = snapshot.roots.iter().zip(&plans).zip(&request.roots);
             for ((manifest, planned), root) in roots {
-                self.need_space(manifest, planned, root, request.link_mode, &mut needs)?;
+                self.needs_of(manifest, planned, root, request.link_mode, &mut needs)?;
             }
+            room = self.reserve_for_restore(&needs)?;
         }
-        Ok(Some(Ready { plans, inline }))
+        Ok(Some(Ready { plans, inline, _room: room }))
     }
 
     /// Plans one root and checks the blobs that the plan needs; damaged ones are set aside (unless `set_aside`
@@ -168,22 +173,19 @@ impl Store {
         Ok(Some(planned))
     }
 
-    /// Refuses what cannot fit, before anything is changed. What is linked, or may share extents, needs nothing.
-    /// `needs` holds bytes and files by device, of the roots before and then of this one too.
-    pub(super) fn need_space(
+    /// Adds what this root needs. What is linked, or may share extents, needs nothing.
+    pub(super) fn needs_of(
         &self,
         manifest: &Manifest,
         planned: &Planned,
         root: &Root<'_>,
         mode: LinkMode,
-        needs: &mut HashMap<u64, (u64, u64)>,
+        needs: &mut Needs,
     ) -> Result<()> {
         const BLOCK: u64 = 4096;
         let beside = nearest_existing(&root.path)?;
-        let volume = Volume::of(&beside)?;
-        let ladder = Ladder::new(mode, Volume::of(&self.root)?, volume);
-        let (needed, files) = needs.entry(volume.dev).or_default();
-        *files += planned.plan.new_dirs.len() as u64;
+        let ladder = Ladder::new(mode, Volume::of(&self.root)?, Volume::of(&beside)?);
+        let (mut needed, mut files) = (0_u64, planned.plan.new_dirs.len() as u64);
         for link in planned.plan.wanted() {
             let inode = &manifest.inodes[manifest.links[link as usize].inode as usize];
             let linked = ladder.would_link(planned.plan.treatments[link as usize]);
@@ -192,25 +194,14 @@ impl Store {
             {
                 continue;
             }
-            *files += 1;
+            files += 1;
             // A sparse blob takes less than its length.
             let blocks =
                 planned.checked.get(&manifest.links[link as usize].inode).map(|meta| meta.blocks.saturating_mul(512));
             let bytes = blocks.unwrap_or(u64::MAX).min(inode.size.next_multiple_of(BLOCK));
-            *needed = needed.saturating_add(bytes);
+            needed = needed.saturating_add(bytes);
         }
-        let space = Volume::space(&beside)?;
-        let (needed, files) = (*needed, *files);
-        if needed <= space.available && files <= space.inodes_available {
-            return Ok(());
-        }
-        Err(Error::NoSpace {
-            path: root.path.clone(),
-            needed,
-            files,
-            available: space.available,
-            inodes: space.inodes_available,
-        })
+        needs.add(beside, &root.path, needed, files)
     }
 
     /// Checks the blobs of `wanted` inodes; returns those that cannot be used.

@@ -190,6 +190,7 @@ impl Store {
                 let whole = restored.omitted.is_empty() && !restored.kept_newer;
                 let exact = snapshot.header.key == request.key;
                 restored.outcome = if whole && exact { Outcome::Hit } else { Outcome::Partial };
+                self.begin_jobs(request, &restored, events);
                 return Ok(restored);
             }
         }
@@ -213,10 +214,22 @@ impl Store {
                 restored.grafted = true;
                 // It tells of another workspace's sources.
                 restored.provenance = Provenance::default();
+                self.begin_jobs(request, &restored, events);
                 return Ok(restored);
             }
         }
         Ok(Restored::default())
+    }
+
+    /// A job works with what was restored.
+    fn begin_jobs(&self, request: &RestoreRequest<'_>, restored: &Restored, events: &dyn Events) {
+        let Some(snapshot) = restored.snapshot.as_ref().filter(|_| !request.dry_run && !restored.kept_newer) else {
+            return;
+        };
+        for root in &request.roots {
+            self.begin_job(&root.path, snapshot, events);
+        }
+        self.mark_used(snapshot);
     }
 
     fn has_overlay(&self, roots: &[Root<'_>]) -> bool {

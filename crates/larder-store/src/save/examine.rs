@@ -10,10 +10,11 @@ use crate::join::Join;
 use crate::link_mode::Ladder;
 use crate::manifest::{Content, Link};
 use crate::policy::Treatment;
+use crate::reserve::Needs;
 use crate::restore::Root;
 use crate::restore::plan::is_temporary;
 use crate::snapshot::Snapshot;
-use crate::store::Store;
+use crate::store::{Staging, Store};
 use larder_fs::{CLOCK_TICK, Dir, Entry, FileNode, Kind, Timestamp, Tree, Volume};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -130,8 +131,9 @@ impl Store {
         Ok(Examined { dir, tree, known, links, firsts, inodes, treatments, ladder })
     }
 
-    /// Refuses what cannot fit, before anything is taken in. What is linked, or may share extents, needs nothing.
-    pub(super) fn need_space_to_save(&self, roots: &[Examined]) -> Result<()> {
+    /// Reserves what the save will take, or refuses it before anything is taken in. What is linked, or may share
+    /// extents, needs nothing.
+    pub(super) fn need_space_to_save(&self, roots: &[Examined], staging: &Staging) -> Result<()> {
         let mut need = Need::default();
         let mut names = 0;
         for root in roots {
@@ -141,13 +143,9 @@ impl Store {
             }
         }
         let needed = need.bytes.saturating_add(names as u64 * SPACE_OF_NAME).saturating_add(SPACE_OF_SAVE);
-        let files = need.files + FILES_OF_SAVE;
-        let space = Volume::space(&self.root)?;
-        if needed <= space.available && files <= space.inodes_available {
-            return Ok(());
-        }
-        let (available, inodes) = (space.available, space.inodes_available);
-        Err(Error::NoSpace { path: self.path().to_path_buf(), needed, files, available, inodes })
+        let mut needs = Needs::default();
+        needs.add(Dir::open(self.path())?, self.path(), needed, need.files + FILES_OF_SAVE)?;
+        self.reserve(&needs, staging)
     }
 
     /// What the session proves about the files of `tree`, and the store still has.

@@ -13,9 +13,10 @@ use crate::events::{Events, Phase};
 use crate::link_mode::{Ladder, LinkMode};
 use crate::manifest::{Content, DirEntry, Inode, Manifest, Symlink};
 use crate::provenance::Provenance;
+use crate::reserve::release;
 use crate::restore::{Root, Work, refuse_nested};
 use crate::session::Session;
-use crate::snapshot::{Header, Place, RootSummary};
+use crate::snapshot::{Header, Place, RootSummary, Worth};
 use crate::store::{Staging, Store};
 use examine::{Examined, Known};
 use ingest::{Intake, Taken};
@@ -66,6 +67,11 @@ pub trait Review: Sync {
     /// What the roots were built from; asked once all of them were taken in.
     fn provenance(&self) -> Provenance {
         Provenance::default()
+    }
+
+    /// What eviction wants to know; asked after the provenance.
+    fn worth(&self) -> Option<Worth> {
+        None
     }
 }
 
@@ -149,7 +155,7 @@ impl Store {
             examined.push(found);
         }
         if !request.dry_run {
-            self.need_space_to_save(&examined)?;
+            self.need_space_to_save(&examined, &staging)?;
         }
         for (root, examined) in request.roots.iter().zip(examined) {
             let intake = (!request.dry_run).then_some(&intake);
@@ -157,6 +163,7 @@ impl Store {
         }
         saved.files = roots.iter().map(|r| (r.manifest.links.len() + r.manifest.symlinks.len()) as u64).sum();
         saved.bytes = roots.iter().map(|r| r.manifest.logical_bytes()).sum();
+        release(&staging);
         let written = intake.written.load(Ordering::Relaxed);
         saved.work.copied += written;
         if written > 0 {
@@ -177,6 +184,7 @@ impl Store {
                 for (index, (root, taken)) in request.roots.iter().zip(roots).enumerate() {
                     let overlay = self.session(&root.path).and_then(|session| session.overlay);
                     let session = Session::new(&root.path, &path, index, taken.inodes, overlay);
+                    self.end_job(&root.path);
                     if let Err(e) = self.put_session(&staging, &session) {
                         events.warn(&format!("the next save will read everything: {}", crate::store::chain(&e)));
                     }
@@ -211,6 +219,7 @@ impl Store {
             larder: env!("CARGO_PKG_VERSION").to_owned(),
             parts: request.parts.clone(),
             roots: Vec::new(),
+            worth: None,
         };
         let mut manifests = Vec::new();
         for (root, taken) in request.roots.iter().zip(roots.iter_mut()) {
@@ -224,14 +233,9 @@ impl Store {
             manifest.check(inline.len() as u64).map_err(|reason| Error::BadRoot { path: root.path.clone(), reason })?;
             manifests.push(manifest);
         }
-        let staged = self.stage_snapshot(
-            staging,
-            &request.place,
-            &mut header,
-            &request.review.provenance(),
-            &manifests,
-            inline,
-        )?;
+        let provenance = request.review.provenance();
+        header.worth = request.review.worth();
+        let staged = self.stage_snapshot(staging, &request.place, &mut header, &provenance, &manifests, inline)?;
         events.phase(Phase::Sync, 0);
         if intake.new_blobs.load(Ordering::Relaxed) > 0 {
             Volume::sync(&self.root)?;

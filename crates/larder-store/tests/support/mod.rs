@@ -4,9 +4,10 @@
 
 #![allow(dead_code, unused_macros, clippy::allow_attributes, reason = "each test target uses a part of it")]
 
+use larder_store::evict::Freed;
 use larder_store::{
-    Events, Fallout, LinkMode, Opaque, Place, PlaceRoots, Policy, RestoreRequest, Restored, Result, Root, SaveRequest,
-    Saved, Store, Treatment,
+    Events, Fallout, GcRequest, Grace, LinkMode, Opaque, Place, PlaceRoots, Policy, RestoreRequest, Restored, Result,
+    Retention, Root, SaveRequest, Saved, Store, Treatment,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 use std::sync::Mutex;
+use std::time::Duration;
 
 pub(crate) mod disk;
 #[macro_use]
@@ -308,6 +310,22 @@ pub(crate) fn restore_request<'a>(
         exact: true,
         keep_newer: false,
         refuse_future: false,
+        dry_run: false,
+    }
+}
+
+/// Keeps everything, whatever its age.
+pub(crate) fn gc_request() -> GcRequest<'static> {
+    GcRequest {
+        now: larder_fs::Timestamp::now(),
+        retention: &|_| Retention { newest: usize::MAX, each_key: false },
+        max_age: None,
+        recent: Duration::ZERO,
+        budget: None,
+        wanted: &|_| Freed::default(),
+        only_for_space: false,
+        lease: Duration::from_secs(6 * 3600),
+        grace: Grace::default(),
         dry_run: false,
     }
 }

@@ -1,7 +1,8 @@
 //! A store with a few snapshots, something that is done to it, and what must hold afterwards however that ended.
 
 use super::{ByName, Heard, Node, Scan, assert_same, open, put, restore, restore_request, save, scan, small_tree};
-use larder_store::{Error, LinkMode, Outcome, Result, Snapshot, Store, TreeKind};
+use larder_store::evict::Freed;
+use larder_store::{Error, GcRequest, LinkMode, Outcome, Result, Snapshot, Store, TreeKind};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,7 @@ scenarios! {
     a_restore_over_another_tree: RestoreOver,
     an_exact_restore: RestoreExact,
     a_removal: Remove,
+    a_collection: Collect,
     a_verification: Verify,
     preparing_a_spare: Prepare,
     a_restore_by_spare: RestoreSpare,
@@ -104,6 +106,10 @@ impl Scenario {
             }
             world.dest = Some(scan(&base.join("dest")));
         }
+        if self == Self::Collect {
+            let pinned = store.find_exact(&super::place(), "b").unwrap();
+            assert!(store.pin(&pinned[0].id, "for good").unwrap());
+        }
         if self == Self::RestoreSpare {
             let found = store.find_exact(&super::place(), "b").unwrap();
             let snapshot = Snapshot::load(&found[0].path).unwrap();
@@ -141,6 +147,13 @@ impl Scenario {
             Self::Remove => {
                 let found = store.find_exact(&super::place(), "a")?;
                 store.remove(&found, false, heard)?;
+            }
+            Self::Collect => {
+                let wanted = |_: &larder_fs::Space| Freed { bytes: u64::MAX, inodes: 0 };
+                let collected = store.gc(&GcRequest { wanted: &wanted, ..super::gc_request() }, heard)?;
+                if !collected.unreadable.is_empty() {
+                    return Ok(Ended::Failed("a snapshot could not be read".into()));
+                }
             }
             Self::Verify => {
                 store.verify(heard)?;
@@ -183,7 +196,7 @@ impl World {
                 expected.push(("new", new));
             }
         }
-        if self.scenario == Scenario::Remove {
+        if matches!(self.scenario, Scenario::Remove | Scenario::Collect) {
             assert!(!there("a") || ended != Some(&Ended::Done), "{what}: the removal said it was done");
             expected.retain(|(key, _)| *key != "a" || there("a"));
         }
@@ -195,6 +208,8 @@ impl World {
         }
         let verified = store.verify(&()).unwrap();
         assert!(verified.is_clean() && verified.set_aside == 0, "{what}: {verified:?}");
+        // What was restored here is in nobody's use.
+        store.end_jobs();
         // What was disturbed works when it is left in peace.
         assert_eq!(self.scenario.act(&self.base, &Heard::default()), Ended::Done, "{what}: again");
         match self.scenario {
@@ -217,7 +232,7 @@ impl World {
                 }
                 assert_same(&self.published[1].1, &got, &format!("{what}: the destination"));
             }
-            Scenario::Remove => assert!(!there("a")),
+            Scenario::Remove | Scenario::Collect => assert!(!there("a")),
             Scenario::Verify | Scenario::Prepare => {}
         }
     }
