@@ -9,9 +9,9 @@ mod blob;
 mod census;
 mod error;
 mod events;
-mod history;
 pub mod evict;
 mod gc;
+mod history;
 mod join;
 mod lease;
 mod lineage;
@@ -35,10 +35,10 @@ pub use blob::{Digest, SaveId};
 pub use census::{Census, Counted, Sums, Totals};
 pub use error::{Error, Result};
 pub use events::{Events, Phase};
+pub use gc::{Collected, Evicted, GcRequest, Retention};
 pub use history::{
     Built, Disk, EVENT_VERSION, Event, EventKind, EventOutcome, History, LONGEST_EVENT, MONTHS_KEPT, SlowUnit,
 };
-pub use gc::{Collected, Evicted, GcRequest, Retention};
 pub use lease::{Lease, Pin};
 pub use lineage::{JOB, Lineage};
 pub use link_mode::LinkMode;

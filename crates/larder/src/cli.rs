@@ -1,5 +1,6 @@
 //! The command line as typed: words become fields, nothing is decided here.
 
+use crate::amount::{Budget, Size, Span};
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use larder_store::LinkMode;
@@ -136,6 +137,21 @@ larder restore --path node_modules --key npm-$HASH --fallback-key npm-")]
     Verify,
     /// Remove snapshots, and what only they needed
     Rm(RmArgs),
+    /// Evict what is worth least, and delete what nothing needs
+    #[command(
+        after_help = "Drops what is old or too many in its lineage; then, while the store is over its budget or \
+room is needed, what spares the fewest expected seconds for its bytes. What a job uses or somebody pinned stays.\n\n\
+Examples:\n  larder gc --dry-run        who would go, in this order, and why\n  larder gc --need 12GB      make room for a job; \
+exits 1 if that cannot be\n  larder gc --budget 20%     keep the store below a fifth of its disk\n\n\
+Settings in larder.toml: budget, max-age, keep, keep-cargo-home, high, low, lease. See docs/eviction.md."
+    )]
+    Gc(GcArgs),
+    /// Keep snapshots from being evicted
+    #[command(after_help = "Example: larder pin --reason 'release 1.2' cargo-test-1f0c9a4be2d7\n\n\
+`larder ls` shows names and keys. A pin stays until `larder unpin`.")]
+    Pin(PinArgs),
+    /// Let pinned snapshots be evicted again
+    Unpin(UnpinArgs),
     /// Say which units the last saved build compiled, and why
     #[command(
         after_help = "Cargo says of a unit that it is dirty, or, for most reasons, nothing at all. larder compares \
@@ -280,9 +296,52 @@ pub(crate) struct RmArgs {
     /// All snapshots of exactly this key
     #[arg(long, value_name = "KEY", group = "what")]
     pub(crate) key: Option<String>,
+    /// Also those that are pinned, or that a running job restored
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Change nothing; say what would be removed
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Evict until so much is free on the store's file system, such as 12GB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) need: Option<Size>,
+    /// What the store may take: a size, a part of its file system such as 20%, or off [default: off]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) budget: Option<Budget>,
+    /// Drop what was not used for so long, such as 7d or 36h, or off [default: 7d]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) max_age: Option<Span>,
+    /// So many snapshots of each lineage may stay, the newest ones [default: 3]
+    #[arg(long, value_name = "N")]
+    pub(crate) keep: Option<usize>,
+    /// Change nothing; say who would go, in this order
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
+pub(crate) struct PinArgs {
+    /// Snapshots, by name, or by key: then the newest one
+    #[arg(value_name = "ID|KEY", group = "what")]
+    pub(crate) snapshots: Vec<String>,
+    /// Why, for whoever wonders later
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// List what is pinned
+    #[arg(long, group = "what")]
+    pub(crate) list: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnpinArgs {
+    /// Snapshots, by name, or by key: then all of it
+    #[arg(required = true, value_name = "ID|KEY")]
+    pub(crate) snapshots: Vec<String>,
 }
 
 #[derive(Debug, Args)]

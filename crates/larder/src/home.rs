@@ -179,6 +179,9 @@ pub(crate) fn restore(
     let newest = home.kept(store).ok().and_then(|mut kept| kept.next());
     if let Some(snapshot) = newest.filter(|snapshot| home.has_all(snapshot, &standing)) {
         let kept = home.is_in(&snapshot, &standing);
+        if !dry_run {
+            store.mark_used(&snapshot.header.id);
+        }
         let kept = kept.then(|| Kept { times: times(&home.dir), dir: home.dir, lock: home.lock });
         let mut transfer = Transfer::restored(nothing_missing(snapshot), &home.key);
         transfer.duration_ms = millis(start);
@@ -228,6 +231,14 @@ fn nothing_missing(snapshot: Snapshot) -> Restored {
         key: Some(snapshot.header.key),
         snapshot: Some(snapshot.header.id),
         ..Restored::default()
+    }
+}
+
+/// The job that CARGO_HOME was added to for is over.
+pub(crate) fn end_job(store: &Store, request: &Request) {
+    let home = request.project.as_ref().and_then(|project| project.cargo_home.as_ref());
+    if let Some(dir) = home.and_then(|dir| larder_fs::resolve(dir).ok()) {
+        store.end_job(&dir);
     }
 }
 

@@ -5,12 +5,14 @@
 //! `larder-store` to save and restore, and says what happened ([`report`], [`talk`]). It makes no system
 //! calls of its own.
 
+mod amount;
 mod bench;
 mod cargo;
 mod child;
 mod cli;
 mod commands;
 mod compiler;
+mod disk;
 mod faults;
 mod history;
 mod home;

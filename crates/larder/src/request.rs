@@ -1,5 +1,6 @@
 //! From what was typed and configured to what the store is asked: directories, place, key.
 
+use crate::amount::{Budget, Span};
 use crate::cargo::{Project, TargetPolicy};
 use crate::cli::{Global, How, Mode, SaveWhen, Which};
 use crate::host;
@@ -39,6 +40,9 @@ pub(crate) struct Typed {
     pub(crate) spare: bool,
     pub(crate) job: Option<String>,
     pub(crate) canonical: bool,
+    pub(crate) budget: Option<Budget>,
+    pub(crate) max_age: Option<Span>,
+    pub(crate) keep: Option<usize>,
 }
 
 /// The directory that the user works in: `--workspace`, else the current one.
@@ -76,6 +80,9 @@ fn resolve_settings(global: &Global, dir: &Path, typed: &Typed) -> Result<Settin
         spare: typed.spare.then_some(true),
         job: typed.job.clone(),
         canonical: typed.canonical.then_some(true),
+        budget: typed.budget,
+        max_age: typed.max_age,
+        keep: typed.keep,
         ..Layer::default()
     };
     let mut layers = vec![(Source::CommandLine, line)];

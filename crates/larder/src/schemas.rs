@@ -1,5 +1,6 @@
 //! The schemas of `--format json`, checked in for whoever reads it, and equal to the types that write it.
 
+use crate::commands::{gc, pin};
 use crate::{bench, report};
 use std::path::Path;
 
@@ -15,6 +16,9 @@ fn the_schemas_are_those_of_the_types() {
         ("ls", schemars::schema_for!(report::Ls)),
         ("verify", schemars::schema_for!(report::Verify)),
         ("rm", schemars::schema_for!(report::Rm)),
+        ("gc", schemars::schema_for!(gc::Gc)),
+        ("pin", schemars::schema_for!(pin::Pins)),
+        ("unpin", schemars::schema_for!(pin::Pins)),
         ("why", schemars::schema_for!(report::Why)),
         ("report", schemars::schema_for!(crate::history::figures::Report)),
         ("config", schemars::schema_for!(report::Config)),

@@ -3,6 +3,7 @@
 //! The command line comes first, then the environment (`LARDER_*`), then `larder.toml` of the repository,
 //! then that of the host (`$XDG_CONFIG_HOME/larder/larder.toml`, else `/etc/larder.toml`), then defaults.
 
+use crate::amount::{Budget, Span};
 use crate::cli::{Mode, SaveWhen};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,13 @@ pub(crate) struct Layer {
     pub(crate) ignore: Option<Vec<String>>,
     pub(crate) inputs: Option<Vec<PathBuf>>,
     pub(crate) cargo_home: Option<bool>,
+    pub(crate) budget: Option<Budget>,
+    pub(crate) max_age: Option<Span>,
+    pub(crate) keep: Option<usize>,
+    pub(crate) keep_cargo_home: Option<usize>,
+    pub(crate) high: Option<u8>,
+    pub(crate) low: Option<u8>,
+    pub(crate) lease: Option<Span>,
 }
 
 /// Everything that can be configured, resolved.
@@ -76,6 +84,20 @@ pub(crate) struct Settings {
     pub(crate) inputs: Setting<Vec<PathBuf>>,
     /// Whether what a build needs of CARGO_HOME is kept too.
     pub(crate) cargo_home: Setting<bool>,
+    /// What the store may take.
+    pub(crate) budget: Setting<Budget>,
+    /// What was not used for so long is dropped.
+    pub(crate) max_age: Setting<Span>,
+    /// So many snapshots of each lineage may stay.
+    pub(crate) keep: Setting<usize>,
+    /// So many of CARGO_HOME.
+    pub(crate) keep_cargo_home: Setting<usize>,
+    /// Above so many percent of a disk something is evicted.
+    pub(crate) high: Setting<u8>,
+    /// Until it is so many.
+    pub(crate) low: Setting<u8>,
+    /// How long the snapshot of a job stays whose process is gone.
+    pub(crate) lease: Setting<Span>,
 }
 
 /// A setting that cannot be understood.
@@ -113,6 +135,14 @@ impl Settings {
             ignore: pick(layers, |layer| layer.ignore.clone(), Vec::new()),
             inputs: pick(layers, |layer| layer.inputs.clone(), Vec::new()),
             cargo_home: pick(layers, |layer| layer.cargo_home, false),
+            budget: pick(layers, |layer| layer.budget, Budget::Off),
+            max_age: pick(layers, |layer| layer.max_age, Span::days(7)),
+            keep: pick(layers, |layer| layer.keep, 3),
+            keep_cargo_home: pick(layers, |layer| layer.keep_cargo_home, 5),
+            high: pick(layers, |layer| layer.high, 80),
+            low: pick(layers, |layer| layer.low, 70),
+            // After that GitHub ends a job that says nothing else.
+            lease: pick(layers, |layer| layer.lease, Span::hours(6)),
         }
     }
 
@@ -132,6 +162,13 @@ impl Settings {
             ("ignore", self.ignore.value.join(" "), &self.ignore.source),
             ("inputs", inputs.join(" "), &self.inputs.source),
             ("cargo-home", self.cargo_home.value.to_string(), &self.cargo_home.source),
+            ("budget", self.budget.value.to_string(), &self.budget.source),
+            ("max-age", self.max_age.value.to_string(), &self.max_age.source),
+            ("keep", self.keep.value.to_string(), &self.keep.source),
+            ("keep-cargo-home", self.keep_cargo_home.value.to_string(), &self.keep_cargo_home.source),
+            ("high", self.high.value.to_string(), &self.high.source),
+            ("low", self.low.value.to_string(), &self.low.source),
+            ("lease", self.lease.value.to_string(), &self.lease.source),
         ]
     }
 }
@@ -163,6 +200,16 @@ pub(crate) fn environment_layers(env: &dyn Fn(&str) -> Option<OsString>) -> Resu
     add("LARDER_CANONICAL", &|text, layer| boolean(text).map(|canonical| layer.canonical = Some(canonical)))?;
     add("LARDER_DISABLE", &|text, layer| boolean(text).map(|disable| layer.disable = Some(disable)))?;
     add("LARDER_CARGO_HOME", &|text, layer| boolean(text).map(|keep| layer.cargo_home = Some(keep)))?;
+    fn number<T: std::str::FromStr>(text: &str) -> Result<Option<T>, String> {
+        text.parse().map(Some).map_err(|_| "expected a number".into())
+    }
+    add("LARDER_BUDGET", &|text, layer| text.parse().map(|budget| layer.budget = Some(budget)))?;
+    add("LARDER_MAX_AGE", &|text, layer| text.parse().map(|age| layer.max_age = Some(age)))?;
+    add("LARDER_KEEP", &|text, layer| number(text).map(|keep| layer.keep = keep))?;
+    add("LARDER_KEEP_CARGO_HOME", &|text, layer| number(text).map(|keep| layer.keep_cargo_home = keep))?;
+    add("LARDER_HIGH", &|text, layer| number(text).map(|high| layer.high = high))?;
+    add("LARDER_LOW", &|text, layer| number(text).map(|low| layer.low = low))?;
+    add("LARDER_LEASE", &|text, layer| text.parse().map(|lease| layer.lease = Some(lease)))?;
     Ok(layers)
 }
 

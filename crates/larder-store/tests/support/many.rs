@@ -117,6 +117,7 @@ fn publish(store: &Path, number: usize, lineage: usize, manifest: &Manifest, inl
             files: manifest.links.len() as u64,
             bytes: manifest.logical_bytes(),
         }],
+        worth: None,
     };
     let mut bytes = encode(&header, &Provenance::default(), std::slice::from_ref(manifest), inline).unwrap();
     bytes.extend_from_slice(inline);

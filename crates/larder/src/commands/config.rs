@@ -18,7 +18,7 @@ pub(super) fn run(global: &Global, args: &ConfigArgs) -> Result<u8> {
         report::print_json(&Config { schema_version: SCHEMA_VERSION, settings: entries })?;
     } else {
         for entry in &entries {
-            report::print(&format!("{:<10} {:<32} {}\n", entry.name, entry.value, entry.source))?;
+            report::print(&format!("{:<15} {:<32} {}\n", entry.name, entry.value, entry.source))?;
         }
     }
     Ok(0)

@@ -1,6 +1,6 @@
 //! `larder ls`: the snapshots in the store.
 
-use super::{is_json, open_store};
+use super::{is_json, open_store, time};
 use crate::cli::{Global, LsArgs};
 use crate::report::{self, Ls, LsEntry, SCHEMA_VERSION};
 use crate::talk::Talk;
@@ -44,9 +44,7 @@ pub(super) fn run(global: &Global, args: &LsArgs) -> Result<u8> {
 }
 
 fn entry(header: Header) -> LsEntry {
-    let created = jiff::Timestamp::new(header.created.secs, i32::try_from(header.created.nanos).unwrap_or(0))
-        .map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
-        .unwrap_or_default();
+    let created = time(header.created);
     LsEntry {
         created,
         files: header.roots.iter().map(|root| root.files).sum(),

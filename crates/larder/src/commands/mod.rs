@@ -1,7 +1,9 @@
 //! The commands, one a module: ask, act, say.
 
 mod config;
+pub(crate) mod gc;
 mod ls;
+pub(crate) mod pin;
 mod report;
 mod restore;
 mod rm;
@@ -16,10 +18,11 @@ use crate::cargo::lock_targets;
 use crate::cli::{Cli, Command, Format, Global};
 use crate::report::{Transfer, print, print_json};
 use crate::request::Request;
+use crate::settings::Settings;
 use crate::talk::{self, Talk};
 use crate::{faults, request, world};
 use anyhow::{Context, Result};
-use larder_fs::Lock;
+use larder_fs::{Lock, Timestamp};
 use larder_store::Store;
 use std::path::Path;
 use std::time::Instant;
@@ -35,6 +38,9 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Ls(args) => ls::run(&cli.global, args),
         Command::Verify => verify::run(&cli.global),
         Command::Rm(args) => rm::run(&cli.global, args),
+        Command::Gc(args) => gc::run(&cli.global, args),
+        Command::Pin(args) => pin::pin(&cli.global, args),
+        Command::Unpin(args) => pin::unpin(&cli.global, args),
         Command::Why(args) => why::run(&cli.global, args),
         Command::Report(args) => report::run(&cli.global, args),
         Command::Config(args) => config::run(&cli.global, args),
@@ -47,10 +53,15 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
     }
 }
 
+/// The settings of commands that need no directory, which may be started where there is none any more.
+fn settings_here(global: &Global, typed: &request::Typed) -> Result<Settings> {
+    let dir = request::work_dir(None).unwrap_or_else(|_| Path::new("/").to_path_buf());
+    request::settings(global, &dir, typed)
+}
+
 /// The store of commands that need no directory; `None`, said on stderr, where there is none yet.
 fn open_store(global: &Global, talk: &Talk) -> Result<Option<Store>> {
-    let dir = request::work_dir(None).unwrap_or_else(|_| Path::new("/").to_path_buf());
-    let settings = request::settings(global, &dir, &request::Typed::default())?;
+    let settings = settings_here(global, &request::Typed::default())?;
     let store = faults::open_existing(&settings.store.value, talk)?;
     if store.is_none() {
         talk.say(&format!("there is no store at {} yet", settings.store.value.display()));
@@ -79,6 +90,13 @@ fn tell(global: &Global, talk: &Talk, mut transfer: Transfer, dry_run: bool, sta
 
 fn is_json(global: &Global) -> bool {
     global.format == Format::Json
+}
+
+/// A time for people and machines, RFC 3339; empty where it is none.
+fn time(time: Timestamp) -> String {
+    jiff::Timestamp::new(time.secs, i32::try_from(time.nanos).unwrap_or(0))
+        .map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+        .unwrap_or_default()
 }
 
 fn millis(since: Instant) -> u64 {

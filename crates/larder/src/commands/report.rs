@@ -1,11 +1,12 @@
 //! `larder report`: what the store cost and spared.
 
-use super::{is_json, open_store};
+use super::{is_json, open_store, settings_here};
 use crate::cli::{Global, ReportArgs};
 use crate::history::figures::{Report, Today};
 use crate::history::{now_ms, page, text};
 use crate::report;
-use crate::request::UsageError;
+use crate::request::{Typed, UsageError};
+use crate::settings::Settings;
 use crate::talk::Talk;
 use anyhow::{Context, Result};
 use larder_fs::{Dir, Kind};
@@ -13,22 +14,18 @@ use larder_store::{Events, Store};
 use std::ffi::OsString;
 use std::path::Path;
 
-/// Disk use above which larder evicts, in percent, unless configured.
-const HIGH_PERCENT: u8 = 80;
-/// Down to which it does.
-const LOW_PERCENT: u8 = 70;
-
 pub(super) fn run(global: &Global, args: &ReportArgs) -> Result<u8> {
     if args.markdown && is_json(global) {
         return Err(UsageError("--markdown and --format json are two ways to say it: choose one".into()).into());
     }
     let talk = Talk::new(global);
+    let settings = settings_here(global, &Typed::default())?;
     let store = open_store(global, &talk)?;
     let now_ms = now_ms();
     let age = u64::try_from(args.since.as_millis()).unwrap_or(u64::MAX);
     let since_ms = now_ms.saturating_sub(age);
     let history = store.as_ref().map(|store| store.history(since_ms)).transpose()?.unwrap_or_default();
-    let report = Report::of(&history, since_ms, &today(store.as_ref(), now_ms, &talk));
+    let report = Report::of(&history, since_ms, &today(store.as_ref(), &settings, now_ms, &talk));
     if let Some(file) = &args.html {
         let html = page::render(&report, &larder_fs::process::host_name())?;
         write(file, html.as_bytes())?;
@@ -45,7 +42,7 @@ pub(super) fn run(global: &Global, args: &ReportArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn today(store: Option<&Store>, now_ms: u64, talk: &Talk) -> Today {
+fn today(store: Option<&Store>, settings: &Settings, now_ms: u64, talk: &Talk) -> Today {
     // What cannot be counted is not shown; the history is worth telling all the same.
     let counted = |store: &Store| {
         let told = |error| talk.warn(&format!("the store cannot be measured: {:#}", anyhow::Error::from(error)));
@@ -55,8 +52,8 @@ fn today(store: Option<&Store>, now_ms: u64, talk: &Talk) -> Today {
         now_ms,
         stored_bytes: store.and_then(counted),
         disk: store.and_then(|store| store.disk().ok()),
-        high_percent: HIGH_PERCENT,
-        low_percent: LOW_PERCENT,
+        high_percent: settings.high.value,
+        low_percent: settings.low.value,
     }
 }
 

@@ -10,6 +10,7 @@ use anyhow::Result;
 use bytesize::ByteSize;
 use larder_store::{EventKind, Found, Header, Removed, Snapshot, Store};
 use std::collections::HashSet;
+use std::time::Duration;
 
 pub(super) fn run(global: &Global, args: &RmArgs) -> Result<u8> {
     let talk = Talk::new(global);
@@ -37,7 +38,11 @@ pub(super) fn run(global: &Global, args: &RmArgs) -> Result<u8> {
     let headers: Vec<_> = chosen.iter().filter_map(|found| Snapshot::load_header(&found.path).ok()).collect();
     let removed = match &store {
         Some(store) => {
-            let removed = store.remove(&chosen, args.dry_run, &talk)?;
+            let removed = match args.force {
+                true => store.remove(&chosen, args.dry_run, &talk)?,
+                // What a job restored that is gone it keeps: links and copies do not go with the snapshot.
+                false => store.remove_unless_kept(&chosen, Duration::ZERO, args.dry_run, &talk)?,
+            };
             if !args.dry_run {
                 tell(store, &headers, &removed);
             }

@@ -24,6 +24,7 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
         spare: args.spare,
         job: args.which.job.clone(),
         canonical: args.which.canonical,
+        ..Typed::default()
     };
     let settings = request::settings(global, &dir, &typed)?;
     if settings.disable.value {
@@ -109,6 +110,9 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
         Some((store, request)) if wanted => home::save(store, request, &settings, home_before.as_ref(), false, &talk),
         _ => None,
     };
+    if let Some((store, _)) = &cache {
+        store.end_jobs();
+    }
     talk.finish();
     say(&talk, &restored, saved.as_ref());
     if is_json(global) {

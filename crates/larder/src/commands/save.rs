@@ -43,6 +43,9 @@ pub(super) fn run(global: &Global, args: &SaveArgs) -> Result<u8> {
         }
         let saved = saved?;
         home::save(&store, &request, &settings, None, args.dry_run, &talk);
+        if !args.dry_run {
+            home::end_job(&store, &request);
+        }
         saved
     };
     tell(global, &talk, transfer, args.dry_run, start)

@@ -19,7 +19,8 @@ use crate::host;
 use crate::report::{Result as Outcome, Transfer};
 use crate::request::{self, Request};
 use crate::sources::repository_of;
-use larder_store::{Built, Event, EventKind, EventOutcome, Header, SlowUnit, Store};
+use crate::talk::Talk;
+use larder_store::{Built, Collected, Event, EventKind, EventOutcome, Events, Header, MONTHS_KEPT, SlowUnit, Store};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -117,6 +118,24 @@ pub(crate) fn dropped(kind: EventKind, header: &Header, freed: u64, reason: &str
 /// The event of a sweep that freed `freed` bytes beside those that were told of with their snapshots.
 pub(crate) fn swept(freed: u64, reason: &str) -> Event {
     Event { freed, reason: reason.into(), ..here(EventKind::Gc) }
+}
+
+/// Tells what a collection evicted and swept, and drops the history of months that are long past.
+pub(crate) fn collected(store: &Store, collected: &Collected, talk: &Talk) {
+    let gone = collected.evicted.iter().filter(|evicted| !evicted.kept);
+    let mut told = 0;
+    for evicted in gone {
+        // What is freed with a snapshot is told with it, but no more than went in all.
+        let freed = evicted.eviction.freed.bytes.min(collected.removed.swept.bytes.saturating_sub(told));
+        told += freed;
+        store.record(&dropped(EventKind::Evict, &evicted.header, freed, evicted.eviction.reason.name()));
+    }
+    if collected.removed.swept.bytes > told {
+        store.record(&swept(collected.removed.swept.bytes - told, "swept"));
+    }
+    if let Err(error) = store.drop_history(MONTHS_KEPT, now_ms(), false) {
+        talk.warn(&format!("old history stays: {:#}", anyhow::Error::from(error)));
+    }
 }
 
 fn of_transfer(kind: EventKind, request: &Request, transfer: &Transfer) -> Event {

@@ -8,7 +8,7 @@ use larder_cargo::UnitId;
 use larder_cargo::canonical::Names;
 use larder_cargo::table::{Context, Lock, Reason, Seen, TargetFile, UnitTable};
 use larder_fs::{Dir, FileNode, Kind, Timestamp, Tree};
-use larder_store::{Events, Observed, Provenance, Review, Source, Stamp, Store};
+use larder_store::{Events, Observed, Provenance, Review, Source, Stamp, Store, Worth};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -130,6 +130,7 @@ pub(crate) struct Record<'a> {
     before: OnceLock<Option<Before>>,
     units: Mutex<UnitTable>,
     compiled: Mutex<Option<Compiled>>,
+    worth: Mutex<Option<Worth>>,
 }
 
 /// What was compiled since the snapshot before, in figures.
@@ -176,6 +177,7 @@ impl<'a> Record<'a> {
             before: OnceLock::new(),
             units: Mutex::default(),
             compiled: Mutex::default(),
+            worth: Mutex::default(),
         }
     }
 
@@ -264,11 +266,19 @@ impl Review for Record<'_> {
             })
             .collect();
         *self.compiled.lock().expect("no thread panics while recording") = Some(Compiled::of(&notes.built));
+        let sum = |millis: &mut dyn Iterator<Item = u64>| millis.fold(0, u64::saturating_add);
+        let build_ms = sum(&mut notes.units.units.iter().map(|unit| unit.millis));
+        let new_ms = sum(&mut notes.built.iter().map(|built| built.millis));
+        *self.worth.lock().expect("no thread panics while recording") = Some(Worth { build_ms, new_ms });
         // In the snapshot, every path has the name that is the same on all machines.
         let names = &self.project.names;
         let notes = notes.renamed(|path| names.canonical(path));
         let stamps = renamed(observed.stamps, |path| names.canonical(path));
         Provenance::new(stamps, postcard::to_stdvec(&notes).expect("notes are plain data"))
+    }
+
+    fn worth(&self) -> Option<Worth> {
+        *self.worth.lock().expect("no thread panics while recording")
     }
 }
 

@@ -24,6 +24,9 @@ fn larder() {
       ls       List snapshots
       verify   Read everything and check it: exits 1 if something is damaged
       rm       Remove snapshots, and what only they needed
+      gc       Evict what is worth least, and delete what nothing needs
+      pin      Keep snapshots from being evicted
+      unpin    Let pinned snapshots be evicted again
       why      Say which units the last saved build compiled, and why
       report   Say what the store cost and spared: text, JSON, Markdown, or a page with pictures
       config   Show every setting, its value, and where that comes from
@@ -321,8 +324,9 @@ fn rm() {
     Options:
           --key <KEY>        All snapshots of exactly this key
           --store <DIR>      The directory that holds everything [default: ~/.cache/larder]
-          --dry-run          Change nothing; say what would be removed
+          --force            Also those that are pinned, or that a running job restored
           --format <FORMAT>  What to print on stdout [default: text] [possible values: text, json]
+          --dry-run          Change nothing; say what would be removed
       -q, --quiet            Say nothing but errors
       -v, --verbose...       Say more; twice for every decision
           --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
@@ -428,33 +432,234 @@ fn every_setting_shows_where_it_comes_from() {
     snapshot!(sandbox, said(&mut command), @"
     exit code 0
     --- stdout
-    store      [ROOT]/store LARDER_STORE
-    link-mode  hardlink                         [ROOT]/repository/larder.toml
-    exact      false                            default
-    save       never                            [ROOT]/home/.config/larder/larder.toml
-    spare      true                             [ROOT]/repository/larder.toml
-    job        nightly                          LARDER_JOB
-    canonical  false                            default
-    disable    false                            default
-    ignore                                      default
-    inputs                                      default
-    cargo-home false                            default
+    store           [ROOT]/store LARDER_STORE
+    link-mode       hardlink                         [ROOT]/repository/larder.toml
+    exact           false                            default
+    save            never                            [ROOT]/home/.config/larder/larder.toml
+    spare           true                             [ROOT]/repository/larder.toml
+    job             nightly                          LARDER_JOB
+    canonical       false                            default
+    disable         false                            default
+    ignore                                           default
+    inputs                                           default
+    cargo-home      false                            default
+    budget          off                              default
+    max-age         7d                               default
+    keep            3                                default
+    keep-cargo-home 5                                default
+    high            80                               default
+    low             70                               default
+    lease           6h                               default
     ");
     // The command line is stronger than all of them.
     let from_line = said(sandbox.larder(["config", "--store", "here"]).env("LARDER_EXACT", "yes"));
     snapshot!(sandbox, from_line, @"
     exit code 0
     --- stdout
-    store      here                             command line
-    link-mode  auto                             default
-    exact      true                             LARDER_EXACT
-    save       never                            [ROOT]/home/.config/larder/larder.toml
-    spare      false                            [ROOT]/home/.config/larder/larder.toml
-    job                                         default
-    canonical  false                            default
-    disable    false                            default
-    ignore                                      default
-    inputs                                      default
-    cargo-home false                            default
+    store           here                             command line
+    link-mode       auto                             default
+    exact           true                             LARDER_EXACT
+    save            never                            [ROOT]/home/.config/larder/larder.toml
+    spare           false                            [ROOT]/home/.config/larder/larder.toml
+    job                                              default
+    canonical       false                            default
+    disable         false                            default
+    ignore                                           default
+    inputs                                           default
+    cargo-home      false                            default
+    budget          off                              default
+    max-age         7d                               default
+    keep            3                                default
+    keep-cargo-home 5                                default
+    high            80                               default
+    low             70                               default
+    lease           6h                               default
+    ");
+}
+
+#[test]
+fn gc() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["gc", "--help"]).ok(), @"
+    exit code 0
+    --- stdout
+    Evict what is worth least, and delete what nothing needs
+
+    Usage: larder gc [OPTIONS]
+
+    Options:
+          --need <SIZE>
+              Evict until so much is free on the store's file system, such as 12GB
+
+          --store <DIR>
+              The directory that holds everything [default: ~/.cache/larder]
+
+          --budget <SIZE>
+              What the store may take: a size, a part of its file system such as 20%, or off [default:
+              off]
+
+          --format <FORMAT>
+              What to print on stdout
+
+              Possible values:
+              - text: For people
+              - json: One JSON object; its schema is in the repository's schemas/
+
+              [default: text]
+
+          --max-age <TIME>
+              Drop what was not used for so long, such as 7d or 36h, or off [default: 7d]
+
+      -q, --quiet
+              Say nothing but errors
+
+          --keep <N>
+              So many snapshots of each lineage may stay, the newest ones [default: 3]
+
+      -v, --verbose...
+              Say more; twice for every decision
+
+          --color <COLOR>
+              When to use colour
+
+              Possible values:
+              - auto:   On a terminal, unless NO_COLOR is set
+              - always
+              - never
+
+              [default: auto]
+
+          --dry-run
+              Change nothing; say who would go, in this order
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Drops what is old or too many in its lineage; then, while the store is over its budget or room is
+    needed, what spares the fewest expected seconds for its bytes. What a job uses or somebody pinned
+    stays.
+
+    Examples:
+      larder gc --dry-run        who would go, in this order, and why
+      larder gc --need 12GB      make room for a job; exits 1 if that cannot be
+      larder gc --budget 20%     keep the store below a fifth of its disk
+
+    Settings in larder.toml: budget, max-age, keep, keep-cargo-home, high, low, lease. See
+    docs/eviction.md.
+    ");
+}
+
+#[test]
+fn pin() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["pin", "--help"]).ok(), @"
+    exit code 0
+    --- stdout
+    Keep snapshots from being evicted
+
+    Usage: larder pin [OPTIONS] <ID|KEY|--list>
+
+    Arguments:
+      [ID|KEY]...
+              Snapshots, by name, or by key: then the newest one
+
+    Options:
+          --reason <TEXT>
+              Why, for whoever wonders later
+
+          --store <DIR>
+              The directory that holds everything [default: ~/.cache/larder]
+
+          --format <FORMAT>
+              What to print on stdout
+
+              Possible values:
+              - text: For people
+              - json: One JSON object; its schema is in the repository's schemas/
+
+              [default: text]
+
+          --list
+              List what is pinned
+
+      -q, --quiet
+              Say nothing but errors
+
+      -v, --verbose...
+              Say more; twice for every decision
+
+          --color <COLOR>
+              When to use colour
+
+              Possible values:
+              - auto:   On a terminal, unless NO_COLOR is set
+              - always
+              - never
+
+              [default: auto]
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Example: larder pin --reason 'release 1.2' cargo-test-1f0c9a4be2d7
+
+    `larder ls` shows names and keys. A pin stays until `larder unpin`.
+    ");
+}
+
+#[test]
+fn unpin() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["unpin", "--help"]).ok(), @"
+    exit code 0
+    --- stdout
+    Let pinned snapshots be evicted again
+
+    Usage: larder unpin [OPTIONS] <ID|KEY>...
+
+    Arguments:
+      <ID|KEY>...
+              Snapshots, by name, or by key: then all of it
+
+    Options:
+          --store <DIR>
+              The directory that holds everything [default: ~/.cache/larder]
+
+          --format <FORMAT>
+              What to print on stdout
+
+              Possible values:
+              - text: For people
+              - json: One JSON object; its schema is in the repository's schemas/
+
+              [default: text]
+
+      -q, --quiet
+              Say nothing but errors
+
+      -v, --verbose...
+              Say more; twice for every decision
+
+          --color <COLOR>
+              When to use colour
+
+              Possible values:
+              - auto:   On a terminal, unless NO_COLOR is set
+              - always
+              - never
+
+              [default: auto]
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
     ");
 }

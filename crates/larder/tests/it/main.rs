@@ -10,6 +10,7 @@ mod cli;
 mod contract;
 mod file_systems;
 mod freshness;
+mod gc;
 mod graft;
 mod help;
 mod overlay;

@@ -67,6 +67,10 @@ fn every_command_prints_what_its_schema_says() {
     let fan = fs::read_dir(schemas.sandbox.store.join("blobs")).unwrap().next().unwrap().unwrap().path();
     overwrite(&fs::read_dir(fan).unwrap().next().unwrap().unwrap().path(), b"damage");
     assert_eq!(schemas.check(args(["verify"]))["damaged"].as_array().unwrap().len(), 1);
+    schemas.check(args(["pin", "k", "--reason", "for a while"]));
+    schemas.check(args(["gc", "--need", "8000000TB", "--dry-run"]));
+    assert_eq!(schemas.check(args(["unpin", "k"]))["changed"].as_array().unwrap().len(), 1);
+    schemas.check(args(["gc", "--keep", "1"]));
     schemas.check(args(["rm", "--key", "k", "--dry-run"]));
     schemas.check(args(["rm", "--key", "k"]));
     schemas.check(args(["bench", "--rounds", "1", "--only", "restore-identical,save-nothing", "tree"]));

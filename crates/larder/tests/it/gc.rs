@@ -1,0 +1,148 @@
+//! Eviction as a person meets it: plans, pins, jobs that died, settings.
+
+use crate::support::tree::plant;
+use crate::support::{Args, Sandbox, args, said, snapshot};
+use serde_json::Value;
+use std::fs;
+use std::process::Stdio;
+
+fn keyed(verb: &str, sandbox: &Sandbox, key: &str) -> Args {
+    args([verb, "--path"]).with(sandbox.path("tree")).and(["--key", key])
+}
+
+/// A store with a snapshot of each key; they share everything but a file each.
+fn with_snapshots(keys: &[&str]) -> Sandbox {
+    let sandbox = Sandbox::new();
+    let tree = sandbox.path("tree");
+    plant(&tree);
+    for key in keys {
+        fs::write(tree.join("own"), key.repeat(20_000)).unwrap();
+        sandbox.said(keyed("save", &sandbox, key)).ok();
+    }
+    fs::remove_dir_all(&tree).unwrap();
+    sandbox
+}
+
+fn keys(sandbox: &Sandbox) -> Vec<String> {
+    let listed = sandbox.json(["ls"]);
+    let all = listed["snapshots"].as_array().unwrap().iter();
+    let mut keys: Vec<String> = all.map(|one| one["key"].as_str().unwrap().to_owned()).collect();
+    keys.sort_unstable();
+    keys
+}
+
+fn evicted(object: &Value) -> Vec<&str> {
+    object["evicted"].as_array().unwrap().iter().map(|one| one["key"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_dry_run_prints_what_then_goes_in_that_order() {
+    let sandbox = with_snapshots(&["a", "b", "c"]);
+    sandbox.said(["pin", "b"]).ok();
+    // More than any disk has: everything that may go is asked for.
+    let need = ["gc", "--need", "8000000TB"];
+    let planned = said(sandbox.larder(need).args(["--dry-run", "--format", "json"])).ends(1).json();
+    assert_eq!(keys(&sandbox), ["a", "b", "c"]);
+    let done = said(sandbox.larder(need).args(["--format", "json"])).ends(1);
+    assert!(done.err.contains("1 are pinned"), "{done}");
+    let done = done.json();
+    assert_eq!(evicted(&planned), evicted(&done));
+    assert_eq!((evicted(&done).len(), done["missing"]["pinned"].as_u64()), (2, Some(1)));
+    assert_eq!(done["evicted"][0]["reason"], "room");
+    assert_eq!(keys(&sandbox), ["b"]);
+    sandbox.said(["verify"]).ok();
+    sandbox.said(["unpin", "b"]).ok();
+    // What fits already asks for nothing.
+    assert_eq!(evicted(&sandbox.json(["gc", "--need", "1B", "--budget", "off"])), [] as [&str; 0]);
+}
+
+#[test]
+fn the_newest_of_a_key_stay_and_the_budget_holds() {
+    let sandbox = with_snapshots(&["a", "a", "a", "a", "b"]);
+    let planned = sandbox.said(["gc", "--dry-run"]).ok();
+    snapshot!(sandbox, planned, @"
+    exit code 0
+    --- stdout
+    [ID]  [TIME]     4.1 kB  a  3 newer ones of its lineage stay
+    would evict 1 of 5 snapshots and free 4.1 kB
+    --- stderr
+    larder: counting (5)
+    ");
+    assert_eq!(evicted(&sandbox.json(["gc"])), ["a"]);
+    assert_eq!(keys(&sandbox), ["a", "a", "a", "b"]);
+    fs::write(sandbox.path("larder.toml"), "keep = 2\n").unwrap();
+    assert_eq!(sandbox.json(["gc"])["evicted"][0]["reason"], "surplus");
+    let done = sandbox.json(["gc", "--budget", "1KB"]);
+    assert_eq!(done["evicted"].as_array().unwrap().len(), 3);
+    assert_eq!(keys(&sandbox), [] as [&str; 0]);
+}
+
+#[test]
+fn pins_are_listed_with_their_reason_and_rm_asks_before() {
+    let sandbox = with_snapshots(&["a", "b"]);
+    sandbox.said(["pin", "--reason", "release 1.2", "a"]).ok();
+    snapshot!(sandbox, sandbox.said(["pin", "--list"]).ok(), @"
+    exit code 0
+    --- stdout
+    [ID]  [TIME]  a  release 1.2
+    ");
+    snapshot!(sandbox, sandbox.said(["rm", "--key", "a"]).ends(1), @"
+    exit code 1
+    --- stderr
+    larder: the snapshot [ID] is kept: it is pinned (release 1.2): `larder unpin [ID]` first, or --force
+    ");
+    let id = sandbox.json(["pin", "--list"])["pinned"][0]["snapshot"].as_str().unwrap().to_owned();
+    assert_eq!(sandbox.json(["unpin", "a"])["changed"][0], *id);
+    sandbox.said(["pin", &id]).ok();
+    sandbox.said(["rm", "--force", &id]).ok();
+    assert_eq!(keys(&sandbox), ["b"]);
+    for verb in ["pin", "unpin"] {
+        let refused = sandbox.said([verb, "nothing"]).ends(2);
+        assert!(refused.err.contains("larder ls"), "{refused}");
+    }
+    sandbox.said(["pin"]).ends(2);
+}
+
+#[test]
+fn what_a_job_works_with_stays_and_its_end_frees_it() {
+    let sandbox = with_snapshots(&["a"]);
+    let all = ["gc", "--need", "8000000TB", "--format", "json"];
+    let mut job = sandbox.larder(keyed("run", &sandbox, "a").and(["--save", "never", "--", "cat"]));
+    let mut job = job.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let sessions = sandbox.store.join("sessions");
+    let is_job = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().path().extension().is_some_and(|e| e == "job");
+    let has_job = || fs::read_dir(&sessions).is_ok_and(|mut entries| entries.any(is_job));
+    crate::support::wait_until("the job restores", has_job);
+    let kept = sandbox.said(all).ends(1).json();
+    assert_eq!((evicted(&kept).len(), kept["missing"]["leased"].as_u64()), (0, Some(1)));
+    let refused = sandbox.said(["rm", "--key", "a"]).ends(1);
+    assert!(refused.err.contains("is working with it"), "{refused}");
+    drop(job.stdin.take());
+    assert!(job.wait().unwrap().success());
+    assert!(!has_job());
+    // A restore of its own may be a step of a job that goes on, which its process does not show.
+    sandbox.said(keyed("restore", &sandbox, "a")).ok();
+    assert_eq!(sandbox.said(all).ends(1).json()["missing"]["leased"], 1);
+    fs::write(sandbox.path("larder.toml"), "lease = \"0s\"\n").unwrap();
+    assert_eq!(evicted(&sandbox.said(all).ends(1).json()), ["a"]);
+}
+
+#[test]
+fn settings_that_cannot_be_are_wrong_usage() {
+    let sandbox = with_snapshots(&["a"]);
+    for (text, word) in [
+        ("high = 60\n", "low <= high"),
+        ("budget = \"much\"\n", "50GB"),
+        ("max-age = \"7 weeks\"\n", "36h"),
+        ("lease = 6\n", "lease"),
+    ] {
+        fs::write(sandbox.path("larder.toml"), text).unwrap();
+        let refused = sandbox.said(["gc"]).ends(2);
+        assert!(refused.err.contains(word), "{text}: {refused}");
+    }
+    fs::remove_file(sandbox.path("larder.toml")).unwrap();
+    sandbox.said(["gc", "--budget", "120%"]).ends(2);
+    let no_store = Sandbox::new();
+    assert_eq!(no_store.json(["gc"])["snapshots"], 0);
+    assert!(!no_store.store.exists());
+}
