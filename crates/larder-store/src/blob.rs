@@ -113,11 +113,27 @@ impl BlobId {
     }
 }
 
+/// What is worth knowing of a blob that was found sound. There is one for each file of a restore: no more than that.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sound {
+    pub(crate) ino: u64,
+    /// Allocated space in units of 512 bytes.
+    pub(crate) blocks: u64,
+    /// Permission bits.
+    pub(crate) mode: u32,
+}
+
+impl Sound {
+    pub(crate) fn of(meta: &Meta) -> Self {
+        Self { ino: meta.ino, blocks: meta.blocks, mode: meta.mode }
+    }
+}
+
 /// What a check of a blob found.
 #[derive(Debug)]
 pub(crate) enum Checked {
-    /// It is the recorded one; its stat.
-    Sound(Meta),
+    /// It is the recorded one.
+    Sound(Sound),
     /// It is not there.
     Missing,
     /// It was changed; why that is known.
@@ -146,11 +162,11 @@ impl Blobs<'_> {
             return self.blame(inode, &meta, reason);
         }
         if !self.is_copy(inode, &meta) {
-            return Ok(Checked::Sound(meta));
+            return Ok(Checked::Sound(Sound::of(&meta)));
         }
         tracing::debug!(blob = ?id.path(), "another inode than recorded: checking the digest");
         match self.recorded_digest(inode)? {
-            Some(digest) if self.digest(id)? == digest => Ok(Checked::Sound(meta)),
+            Some(digest) if self.digest(id)? == digest => Ok(Checked::Sound(Sound::of(&meta))),
             Some(_) => Ok(Checked::Damaged("its bytes do not have the recorded digest".into())),
             None => Ok(Checked::Unproven("it was copied before its digest was known".into())),
         }

@@ -5,7 +5,7 @@
 //! before old ones are freed, because ext4 is slow to make inodes where it has just freed some.
 
 use super::plan::{Action, Plan, TEMP_PREFIX};
-use crate::blob::BlobId;
+use crate::blob::{BlobId, Sound};
 use crate::error::{Error, Result};
 use crate::events::{Events, Phase};
 use crate::link_mode::{Ladder, Moved};
@@ -25,8 +25,8 @@ pub(crate) struct Apply<'a> {
     pub(crate) store: &'a Store,
     pub(crate) manifest: &'a Manifest,
     pub(crate) plan: &'a Plan,
-    /// The stat of each blob that was found sound, by inode of the manifest.
-    pub(crate) checked: &'a HashMap<u32, Meta>,
+    /// What is known of each blob that was found sound, by inode of the manifest.
+    pub(crate) checked: &'a HashMap<u32, Sound>,
     /// The snapshot's inline section; empty where the plan needs none of it.
     pub(crate) inline: &'a [u8],
     pub(crate) ladder: &'a Ladder,
@@ -210,10 +210,10 @@ impl Work<'_> {
         if matches!(inode.content, Content::Ingest { .. })
             && self.apply.ladder.would_link(treatment)
             // A blob may be linked only where the manifest wants the mode that it has.
-            && checked.is_some_and(|meta| meta.mode == inode.mode)
+            && checked.is_some_and(|sound| sound.mode == inode.mode)
             && self.apply.ladder.try_link(&self.apply.store.root, &blob_path, dir, name)?
         {
-            return Ok(checked.map_or(0, |meta| meta.ino));
+            return Ok(checked.map_or(0, |sound| sound.ino));
         }
         let blob = self.apply.store.root.open_file(&blob_path)?;
         let file = dir.create_file(name, inode.mode)?;

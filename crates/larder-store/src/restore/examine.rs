@@ -3,7 +3,7 @@
 
 use super::plan::{self, Plan, Rules, in_blob, is_temporary, omissions};
 use super::{RestoreRequest, Root};
-use crate::blob::{BlobId, Checked};
+use crate::blob::{BlobId, Checked, Sound};
 use crate::error::{Error, Result};
 use crate::events::{Events, Phase};
 use crate::link_mode::{Ladder, LinkMode};
@@ -11,7 +11,7 @@ use crate::manifest::Manifest;
 use crate::reserve::Needs;
 use crate::snapshot::Snapshot;
 use crate::store::{Staging, Store, chain};
-use larder_fs::{Dir, Kind, Meta, Tree, Volume};
+use larder_fs::{Dir, Kind, Tree, Volume};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -29,7 +29,7 @@ pub(crate) enum Target {
 #[derive(Debug, Default)]
 pub(super) struct Planned {
     pub(super) plan: Plan,
-    pub(super) checked: HashMap<u32, Meta>,
+    pub(super) checked: HashMap<u32, Sound>,
     pub(super) omitted: Vec<String>,
     pub(super) hashed: u64,
     /// Files that are not materialised, because they will be made anew.
@@ -197,7 +197,7 @@ impl Store {
             files += 1;
             // A sparse blob takes less than its length.
             let blocks =
-                planned.checked.get(&manifest.links[link as usize].inode).map(|meta| meta.blocks.saturating_mul(512));
+                planned.checked.get(&manifest.links[link as usize].inode).map(|sound| sound.blocks.saturating_mul(512));
             let bytes = blocks.unwrap_or(u64::MAX).min(inode.size.next_multiple_of(BLOCK));
             needed = needed.saturating_add(bytes);
         }
@@ -229,8 +229,8 @@ impl Store {
             let id = BlobId::of(&inode.content).expect("inline files were filtered out");
             let path = self.root.join(id.path());
             let warning = match checked {
-                Checked::Sound(meta) => {
-                    planned.checked.insert(index, meta);
+                Checked::Sound(sound) => {
+                    planned.checked.insert(index, sound);
                     continue;
                 }
                 Checked::Missing => format!("the blob {} is missing", path.display()),
