@@ -19,7 +19,7 @@ use crate::lease::{JOB, has_passed};
 use crate::store::{PINS, SESSIONS, SNAPSHOTS, Staging, Store, TREES, USES, chain};
 use larder_fs::{Dir, Kind, Lock, LockKind, Timestamp};
 use rayon::prelude::*;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ const BETWEEN_LOOKS: usize = 64;
 pub struct Swept {
     /// Blobs.
     pub blobs: u64,
-    /// Bytes freed: those of deleted blobs that no directory had linked.
+    /// Bytes freed on disk: those of deleted blobs that no directory had linked.
     pub bytes: u64,
     /// Prepared trees of snapshots that are gone.
     pub trees: u64,
@@ -124,6 +124,7 @@ impl<'a> Sweep<'a> {
         self.events.phase(Phase::Sweep, unnamed.len() as u64);
         // Trees have names of blobs: what goes free shows only when they are gone.
         let mut rest = true;
+        let mut saves: BTreeSet<SaveId> = BTreeSet::new();
         while rest || !unnamed.is_empty() {
             // On a full disk there is no room for a directory: then everybody waits until the bytes are freed.
             let staging = self.store.staging().ok();
@@ -147,9 +148,17 @@ impl<'a> Sweep<'a> {
                 while start.elapsed() < SLICE && !unnamed.is_empty() {
                     let from = unnamed.len().saturating_sub(BETWEEN_LOOKS);
                     for blob in unnamed.split_off(from) {
+                        if let BlobId::Ingest(save, _) = blob.blob {
+                            saves.insert(save);
+                        }
                         self.take(blob, staging.as_ref(), &mut swept)?;
                         self.events.advance(1);
                     }
+                }
+                // With the last blob of a save its directory goes; of any other save it is not empty.
+                let ingest = self.store.room(INGEST)?;
+                for save in std::mem::take(&mut saves) {
+                    remove_if_empty(&ingest, &save.dir_name())?;
                 }
             }
             // Nobody waits for this.
@@ -239,19 +248,9 @@ impl<'a> Sweep<'a> {
             return Ok(());
         }
         discard(root, &unnamed.path, staging)?;
-        if let BlobId::Ingest(save, _) = unnamed.blob {
-            // Of the last one of a save, the directory goes too; of any other it is not empty.
-            let ingest = self.store.room(INGEST)?;
-            match ingest.remove_dir(&save.dir_name()) {
-                Err(e) if e.kind() != std::io::ErrorKind::DirectoryNotEmpty && !e.is_not_found() => {
-                    return Err(e.into());
-                }
-                _ => {}
-            }
-        }
         if !unnamed.is_sidecar {
             swept.blobs += 1;
-            swept.bytes += if meta.nlink == 1 { meta.size } else { 0 };
+            swept.bytes += if meta.nlink == 1 { meta.blocks.saturating_mul(512) } else { 0 };
         }
         Ok(())
     }
@@ -261,12 +260,7 @@ impl<'a> Sweep<'a> {
         let there: HashSet<String> = self.store.snapshots()?.into_iter().map(|found| found.id).collect();
         let snapshots = self.store.room(SNAPSHOTS)?;
         for place in snapshots.entries()?.into_iter().filter(|entry| entry.is_dir != Some(false)) {
-            match snapshots.remove_dir(&place.name) {
-                Err(e) if e.kind() != std::io::ErrorKind::DirectoryNotEmpty && !e.is_not_found() => {
-                    return Err(e.into());
-                }
-                _ => {}
-            }
+            remove_if_empty(&snapshots, &place.name)?;
         }
         let mounted = self.store.mounted_snapshots()?;
         let gone = |name: &OsStr| name.to_str().is_none_or(|name| !there.contains(name));
@@ -385,6 +379,14 @@ fn discard(from: &Dir, name: &OsStr, staging: Option<&Staging>) -> Result<()> {
         }
     }
     Ok(from.remove_all(name)?)
+}
+
+/// Removes a directory, unless there is something in it.
+fn remove_if_empty(dir: &Dir, name: &OsStr) -> Result<()> {
+    match dir.remove_dir(name) {
+        Err(e) if e.kind() != std::io::ErrorKind::DirectoryNotEmpty && !e.is_not_found() => Err(e.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Whether nobody holds this lock, if it is there at all.
