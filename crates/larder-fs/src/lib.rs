@@ -18,6 +18,7 @@ pub mod mount;
 pub mod process;
 pub mod scratch;
 pub mod subvolume;
+mod usage;
 mod volume;
 mod walk;
 pub mod world;
@@ -31,5 +32,6 @@ pub use file::{
 };
 pub use lock::{Lock, LockKind};
 pub use meta::{CLOCK_TICK, Kind, Meta, Timestamp};
+pub use usage::{Usage, Usages, top_of_volume, usage};
 pub use volume::{FsType, Space, Volume};
 pub use walk::{Choose, DirNode, FileNode, SpecialNode, SymlinkNode, Tree, walk, walk_chosen};

@@ -146,6 +146,14 @@ exits 1 if that cannot be\n  larder gc --budget 20%     keep the store below a f
 Settings in larder.toml: budget, max-age, keep, keep-cargo-home, high, low, lease. See docs/eviction.md."
     )]
     Gc(GcArgs),
+    /// Keep the disks of store and workspaces between their marks; exits 1 if there is no room
+    #[command(
+        after_help = "Above the high mark it evicts down to the low one, in the order of `larder gc`. Where that is not \
+enough it names what fills the disk, and touches nothing of it. Folders of others are cleaned up only where the host's \
+larder.toml names them:\n\n  [[care]]\n  path = \"/home/runner/_work/_temp\"\n  max-age = \"3d\"\n\n\
+Example, before a job: larder guard --need 12GB"
+    )]
+    Guard(GuardArgs),
     /// Keep snapshots from being evicted
     #[command(after_help = "Example: larder pin --reason 'release 1.2' cargo-test-1f0c9a4be2d7\n\n\
 `larder ls` shows names and keys. A pin stays until `larder unpin`.")]
@@ -319,6 +327,25 @@ pub(crate) struct GcArgs {
     #[arg(long, value_name = "N")]
     pub(crate) keep: Option<usize>,
     /// Change nothing; say who would go, in this order
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GuardArgs {
+    /// A directory whose disk is looked at too; may be repeated [default: the current directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workspace: Vec<PathBuf>,
+    /// What a job is about to write there, such as 12GB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) need: Option<Size>,
+    /// Act above so many percent [default: 80]
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) high: Option<u8>,
+    /// Until it is so many [default: 70]
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) low: Option<u8>,
+    /// Change nothing; say what would be done
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

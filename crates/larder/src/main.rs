@@ -7,6 +7,7 @@
 
 mod amount;
 mod bench;
+mod care;
 mod cargo;
 mod child;
 mod cli;

@@ -43,6 +43,8 @@ pub(crate) struct Typed {
     pub(crate) budget: Option<Budget>,
     pub(crate) max_age: Option<Span>,
     pub(crate) keep: Option<usize>,
+    pub(crate) high: Option<u8>,
+    pub(crate) low: Option<u8>,
 }
 
 /// The directory that the user works in: `--workspace`, else the current one.
@@ -83,6 +85,8 @@ fn resolve_settings(global: &Global, dir: &Path, typed: &Typed) -> Result<Settin
         budget: typed.budget,
         max_age: typed.max_age,
         keep: typed.keep,
+        high: typed.high,
+        low: typed.low,
         ..Layer::default()
     };
     let mut layers = vec![(Source::CommandLine, line)];

@@ -1,6 +1,6 @@
 //! The schemas of `--format json`, checked in for whoever reads it, and equal to the types that write it.
 
-use crate::commands::{gc, pin};
+use crate::commands::{gc, guard, pin};
 use crate::{bench, report};
 use std::path::Path;
 
@@ -17,6 +17,7 @@ fn the_schemas_are_those_of_the_types() {
         ("verify", schemars::schema_for!(report::Verify)),
         ("rm", schemars::schema_for!(report::Rm)),
         ("gc", schemars::schema_for!(gc::Gc)),
+        ("guard", schemars::schema_for!(guard::Guard)),
         ("pin", schemars::schema_for!(pin::Pins)),
         ("unpin", schemars::schema_for!(pin::Pins)),
         ("why", schemars::schema_for!(report::Why)),

@@ -4,6 +4,7 @@
 //! then that of the host (`$XDG_CONFIG_HOME/larder/larder.toml`, else `/etc/larder.toml`), then defaults.
 
 use crate::amount::{Budget, Span};
+use crate::care::Care;
 use crate::cli::{Mode, SaveWhen};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,7 @@ pub(crate) struct Layer {
     pub(crate) high: Option<u8>,
     pub(crate) low: Option<u8>,
     pub(crate) lease: Option<Span>,
+    pub(crate) care: Option<Vec<Care>>,
 }
 
 /// Everything that can be configured, resolved.
@@ -98,6 +100,8 @@ pub(crate) struct Settings {
     pub(crate) low: Setting<u8>,
     /// How long the snapshot of a job stays whose process is gone.
     pub(crate) lease: Setting<Span>,
+    /// Folders of others in which `guard` deletes what is old.
+    pub(crate) care: Setting<Vec<Care>>,
 }
 
 /// A setting that cannot be understood.
@@ -143,6 +147,7 @@ impl Settings {
             low: pick(layers, |layer| layer.low, 70),
             // After that GitHub ends a job that says nothing else.
             lease: pick(layers, |layer| layer.lease, Span::hours(6)),
+            care: pick(layers, |layer| layer.care.clone(), Vec::new()),
         }
     }
 
@@ -150,6 +155,7 @@ impl Settings {
     pub(crate) fn rows(&self) -> Vec<(&'static str, String, &Source)> {
         let save = self.save.value.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
         let inputs: Vec<String> = self.inputs.value.iter().map(|path| path.display().to_string()).collect();
+        let care: Vec<String> = self.care.value.iter().map(Care::to_string).collect();
         vec![
             ("store", self.store.value.display().to_string(), &self.store.source),
             ("link-mode", self.link_mode.value.0.name().to_owned(), &self.link_mode.source),
@@ -169,6 +175,7 @@ impl Settings {
             ("high", self.high.value.to_string(), &self.high.source),
             ("low", self.low.value.to_string(), &self.low.source),
             ("lease", self.lease.value.to_string(), &self.lease.source),
+            ("care", care.join(", "), &self.care.source),
         ]
     }
 }
@@ -254,7 +261,19 @@ pub(crate) fn file_layers(
         .into_iter()
         .flatten()
         .filter_map(|path| read(&path).map(|bytes| (path, bytes)));
-    repository.into_iter().chain(host).map(|(path, bytes)| parse(path, &bytes)).collect()
+    let mut layers = Vec::new();
+    if let Some((path, bytes)) = repository {
+        let (source, layer) = parse(path, &bytes)?;
+        if layer.care.is_some() {
+            // Whoever may push to a repository must not say what is deleted on the machine that builds it.
+            return Err(BadSetting(format!("{source}: care belongs into the host's {FILE}, not into a repository's")));
+        }
+        layers.push((source, layer));
+    }
+    for (path, bytes) in host {
+        layers.push(parse(path, &bytes)?);
+    }
+    Ok(layers)
 }
 
 fn parse(path: PathBuf, bytes: &[u8]) -> Result<(Source, Layer), BadSetting> {

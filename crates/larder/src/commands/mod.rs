@@ -2,6 +2,7 @@
 
 mod config;
 pub(crate) mod gc;
+pub(crate) mod guard;
 mod ls;
 pub(crate) mod pin;
 mod report;
@@ -39,6 +40,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Verify => verify::run(&cli.global),
         Command::Rm(args) => rm::run(&cli.global, args),
         Command::Gc(args) => gc::run(&cli.global, args),
+        Command::Guard(args) => guard::run(&cli.global, args),
         Command::Pin(args) => pin::pin(&cli.global, args),
         Command::Unpin(args) => pin::unpin(&cli.global, args),
         Command::Why(args) => why::run(&cli.global, args),

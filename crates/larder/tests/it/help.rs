@@ -25,6 +25,7 @@ fn larder() {
       verify   Read everything and check it: exits 1 if something is damaged
       rm       Remove snapshots, and what only they needed
       gc       Evict what is worth least, and delete what nothing needs
+      guard    Keep the disks of store and workspaces between their marks; exits 1 if there is no room
       pin      Keep snapshots from being evicted
       unpin    Let pinned snapshots be evicted again
       why      Say which units the last saved build compiled, and why
@@ -450,6 +451,7 @@ fn every_setting_shows_where_it_comes_from() {
     high            80                               default
     low             70                               default
     lease           6h                               default
+    care                                             default
     ");
     // The command line is stronger than all of them.
     let from_line = said(sandbox.larder(["config", "--store", "here"]).env("LARDER_EXACT", "yes"));
@@ -474,6 +476,7 @@ fn every_setting_shows_where_it_comes_from() {
     high            80                               default
     low             70                               default
     lease           6h                               default
+    care                                             default
     ");
 }
 
@@ -662,4 +665,76 @@ fn unpin() {
       -V, --version
               Print version
     ");
+}
+
+#[test]
+fn guard() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["guard", "--help"]).ok(), @r#"
+    exit code 0
+    --- stdout
+    Keep the disks of store and workspaces between their marks; exits 1 if there is no room
+
+    Usage: larder guard [OPTIONS]
+
+    Options:
+          --store <DIR>
+              The directory that holds everything [default: ~/.cache/larder]
+
+          --workspace <DIR>
+              A directory whose disk is looked at too; may be repeated [default: the current directory]
+
+          --format <FORMAT>
+              What to print on stdout
+
+              Possible values:
+              - text: For people
+              - json: One JSON object; its schema is in the repository's schemas/
+
+              [default: text]
+
+          --need <SIZE>
+              What a job is about to write there, such as 12GB
+
+          --high <PERCENT>
+              Act above so many percent [default: 80]
+
+      -q, --quiet
+              Say nothing but errors
+
+          --low <PERCENT>
+              Until it is so many [default: 70]
+
+      -v, --verbose...
+              Say more; twice for every decision
+
+          --color <COLOR>
+              When to use colour
+
+              Possible values:
+              - auto:   On a terminal, unless NO_COLOR is set
+              - always
+              - never
+
+              [default: auto]
+
+          --dry-run
+              Change nothing; say what would be done
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Above the high mark it evicts down to the low one, in the order of `larder gc`. Where that is not
+    enough it names what fills the disk, and touches nothing of it. Folders of others are cleaned up
+    only where the host's larder.toml names them:
+
+      [[care]]
+      path = "/home/runner/_work/_temp"
+      max-age = "3d"
+
+    Example, before a job: larder guard --need 12GB
+    "#);
 }

@@ -12,6 +12,7 @@ mod file_systems;
 mod freshness;
 mod gc;
 mod graft;
+mod guard;
 mod help;
 mod overlay;
 mod report;

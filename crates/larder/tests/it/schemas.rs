@@ -71,6 +71,7 @@ fn every_command_prints_what_its_schema_says() {
     schemas.check(args(["gc", "--need", "8000000TB", "--dry-run"]));
     assert_eq!(schemas.check(args(["unpin", "k"]))["changed"].as_array().unwrap().len(), 1);
     schemas.check(args(["gc", "--keep", "1"]));
+    schemas.check(args(["guard", "--high", "100", "--low", "100", "--dry-run"]));
     schemas.check(args(["rm", "--key", "k", "--dry-run"]));
     schemas.check(args(["rm", "--key", "k"]));
     schemas.check(args(["bench", "--rounds", "1", "--only", "restore-identical,save-nothing", "tree"]));

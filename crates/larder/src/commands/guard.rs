@@ -1,0 +1,222 @@
+//! `larder guard`: keep disks between their marks, and say what fills them.
+
+use super::{gc, is_json, millis};
+use crate::cli::{Global, GuardArgs};
+use crate::disk::{self, Asked, Marks};
+use crate::report::{self, SCHEMA_VERSION};
+use crate::request::{self, Typed};
+use crate::talk::Talk;
+use crate::{care, faults};
+use anyhow::Result;
+use bytesize::ByteSize;
+use larder_fs::{Dir, Space, Volume};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// So long is looked for what fills a disk: who runs this waits for a job.
+const LOOK: Duration = Duration::from_secs(20);
+/// So many folders are named.
+const NAMED: usize = 10;
+/// Folders down to this depth, from where the file system begins.
+const DEPTH: usize = 4;
+
+/// A folder that takes much.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Folder {
+    /// The folder.
+    path: String,
+    /// What it takes with all below it, in bytes.
+    bytes: u64,
+}
+
+/// One file system of `guard`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Disk {
+    /// The store or workspace for which it was looked at.
+    path: String,
+    /// Whether the store is on it: then evictions make room there.
+    holds_store: bool,
+    /// All bytes that can be used.
+    total: u64,
+    /// Bytes that may be written.
+    available: u64,
+    /// In percent of `total`.
+    used_percent: u64,
+    /// Files that may be made; `null` where they are not counted.
+    inodes_available: Option<u64>,
+    /// In percent of all; `null` where they are not counted.
+    inodes_used_percent: Option<u64>,
+    /// Whether it is below the high mark and has what is needed.
+    room: bool,
+    /// What fills it, where it has no room: the largest folders first. Nothing of it was touched.
+    largest: Vec<Folder>,
+    /// Whether the time was enough to look at all of it.
+    looked_at_all: bool,
+}
+
+/// The object of `guard`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Guard {
+    /// Version of this object.
+    schema_version: u32,
+    /// Whether nothing was changed.
+    dry_run: bool,
+    /// Whether every file system has room.
+    room: bool,
+    /// As they are in the end.
+    disks: Vec<Disk>,
+    /// Snapshots evicted, in their order.
+    evicted: Vec<String>,
+    /// What was deleted in folders under care, or would be.
+    cared: Vec<Folder>,
+    /// How long it took, in milliseconds.
+    duration_ms: u64,
+}
+
+pub(super) fn run(global: &Global, args: &GuardArgs) -> Result<u8> {
+    let start = Instant::now();
+    let talk = Talk::new(global);
+    let dir = request::work_dir(args.workspace.first().map(PathBuf::as_path))?;
+    let typed = Typed { high: args.high, low: args.low, ..Typed::default() };
+    let settings = request::settings(global, &dir, &typed)?;
+    gc::check(&settings)?;
+    let mut workspaces = vec![dir];
+    for workspace in args.workspace.iter().skip(1) {
+        workspaces.push(request::work_dir(Some(workspace))?);
+    }
+    let folders = care::resolve(&settings.care.value, &settings.store.value, &workspaces)?;
+    let cared = care::clean(&folders, args.dry_run, &talk);
+    let marks = Marks { high: settings.high.value, low: settings.low.value };
+    let store = faults::open_existing(&settings.store.value, &talk)?;
+    let mut watched = Vec::new();
+    for path in store.iter().map(|store| store.path()).chain(workspaces.iter().map(PathBuf::as_path)) {
+        let directory = Dir::open(path)?;
+        let device = Volume::of(&directory)?.dev;
+        if !watched.iter().any(|(_, _, other)| *other == device) {
+            watched.push((path.to_path_buf(), directory, device));
+        }
+    }
+    // A job writes to its workspace.
+    let needing: Vec<u64> =
+        workspaces.iter().map(|dir| Ok(Volume::of(&Dir::open(dir)?)?.dev)).collect::<Result<_>>()?;
+    let need_on = |device: u64| args.need.filter(|_| needing.contains(&device)).map_or(0, |need| need.0);
+    let mut evicted = Vec::new();
+    // What a dry run would have freed.
+    let mut planned = 0;
+    if let (Some(store), Some((_, directory, device))) = (&store, watched.first()) {
+        let need = need_on(*device);
+        let space = Volume::space(directory)?;
+        // Nothing but this look, where there is room.
+        if marks.wanted(&space) != larder_store::evict::Freed::default() || space.available < need {
+            let asked = Asked { need: args.need.filter(|_| need > 0), by_marks: true, dry_run: args.dry_run };
+            let collected = disk::with_request(store, &settings, asked, |request| Ok(store.gc(request, &talk)?))?;
+            planned = if args.dry_run { collected.plan.freed.bytes } else { 0 };
+            evicted.extend(collected.evicted.into_iter().filter(|one| !one.kept).map(|one| one.eviction.id));
+        }
+    }
+    let mut disks = Vec::new();
+    for (at, (path, directory, device)) in watched.iter().enumerate() {
+        let mut space = Volume::space(directory)?;
+        if at == 0 && store.is_some() {
+            (space.available, space.free) = (space.available + planned, space.free + planned);
+        }
+        let room = marks.wanted(&space) == larder_store::evict::Freed::default() && space.available >= need_on(*device);
+        disks.push(look(path, &space, room, store.as_ref().map(|store| store.path()).filter(|_| at == 0)));
+    }
+    talk.finish();
+    let room = disks.iter().all(|disk| disk.room);
+    let object = Guard {
+        schema_version: SCHEMA_VERSION,
+        dry_run: args.dry_run,
+        room,
+        disks,
+        evicted,
+        cared: cared.into_iter().map(|(path, bytes)| Folder { path: path.display().to_string(), bytes }).collect(),
+        duration_ms: millis(start),
+    };
+    if is_json(global) {
+        report::print_json(&object)?;
+    } else if !global.quiet {
+        report::print(&object.text())?;
+    }
+    Ok(u8::from(!room))
+}
+
+fn percent(part: u64, all: u64) -> u64 {
+    u64::try_from(u128::from(part) * 100 / u128::from(all.max(1))).unwrap_or(100)
+}
+
+fn look(path: &Path, space: &Space, room: bool, store: Option<&Path>) -> Disk {
+    let used = space.total.saturating_sub(space.free);
+    let total = used.saturating_add(space.available);
+    let counted = space.inodes > 0;
+    let mut disk = Disk {
+        path: path.display().to_string(),
+        holds_store: store.is_some(),
+        total,
+        available: space.available,
+        used_percent: percent(used, total),
+        inodes_available: counted.then_some(space.inodes_available),
+        inodes_used_percent: counted
+            .then(|| percent(space.inodes.saturating_sub(space.inodes_available), space.inodes)),
+        room,
+        largest: Vec::new(),
+        looked_at_all: true,
+    };
+    if !room && let Ok(found) = larder_fs::top_of_volume(path).and_then(|top| larder_fs::usage(&top, DEPTH, LOOK)) {
+        disk.looked_at_all = found.complete;
+        let mut folders = found.folders;
+        // Of the store `larder du` tells.
+        let is_inside = |path: &Path| store.is_some_and(|store| path != store && path.starts_with(store));
+        folders.retain(|folder| folder.bytes > 0 && !is_inside(&folder.path));
+        folders.sort_by_key(|folder| std::cmp::Reverse(folder.bytes));
+        // A folder that is mostly another one of these says nothing.
+        let tells = |folder: &&larder_fs::Usage| {
+            let inner =
+                folders.iter().filter(|other| other.path != folder.path && other.path.starts_with(&folder.path));
+            inner.map(|other| other.bytes).max().is_none_or(|largest| largest < folder.bytes / 10 * 8)
+        };
+        let named = folders.iter().filter(tells).take(NAMED);
+        disk.largest =
+            named.map(|folder| Folder { path: folder.path.display().to_string(), bytes: folder.bytes }).collect();
+    }
+    disk
+}
+
+fn sized(bytes: u64) -> String {
+    ByteSize(bytes).display().si().to_string()
+}
+
+impl Guard {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for folder in &self.cared {
+            let done = if self.dry_run { "would delete" } else { "deleted" };
+            text += &format!("{done} {}, {}\n", report::one_line(&folder.path), sized(folder.bytes));
+        }
+        if !self.evicted.is_empty() {
+            let done = if self.dry_run { "would evict" } else { "evicted" };
+            text += &format!("{done} {} snapshots\n", self.evicted.len());
+        }
+        for disk in &self.disks {
+            let state = if disk.room { "room" } else { "no room" };
+            text += &format!(
+                "{}: {} % used, {} free: {state}\n",
+                report::one_line(&disk.path),
+                disk.used_percent,
+                sized(disk.available)
+            );
+            for folder in &disk.largest {
+                text += &format!("  {:>9}  {}\n", sized(folder.bytes), report::one_line(&folder.path));
+            }
+            if !disk.looked_at_all {
+                text += "  not all of it could be looked at\n";
+            }
+        }
+        text
+    }
+}
