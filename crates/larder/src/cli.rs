@@ -132,7 +132,23 @@ larder restore --path node_modules --key npm-$HASH --fallback-key npm-")]
     /// Publish a snapshot of the target directory (or any)
     Save(SaveArgs),
     /// List snapshots
+    #[command(after_help = "Example: larder ls --branch main --sort bytes")]
     Ls(LsArgs),
+    /// Say what the store's disk space goes to, and what removing which snapshots would free
+    #[command(
+        after_help = "Logical bytes are the lengths of all files, as copies would have. Stored is space on disk, \
+each blob once. Unique is stored for this row alone. Reclaimable is what removing the row's snapshots would free: a blob \
+that a workspace still links frees nothing.\n\n\
+Examples:\n  \
+larder du                              what each lineage (a job of a repository) holds\n  \
+larder du --by repository --sort unique\n  \
+larder du --by snapshot --job test     which snapshots to remove with `larder rm`"
+    )]
+    Du(DuArgs),
+    /// Show store, disk and who uses them on one screen
+    #[command(after_help = "Warnings on stderr name what a person should change: a store that others may write to, \
+files of several owners, damage.")]
+    Status,
     /// Read everything and check it: exits 1 if something is damaged
     Verify,
     /// Remove snapshots, and what only they needed
@@ -288,11 +304,79 @@ pub(crate) struct SaveArgs {
     pub(crate) dry_run: bool,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct LsArgs {
+/// Which snapshots of the store.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Filter {
     /// Only snapshots whose key starts so
     #[arg(long, value_name = "PREFIX", default_value = "")]
     pub(crate) key: String,
+    /// Only snapshots of this repository
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub(crate) repository: Option<String>,
+    /// Only snapshots of this job
+    #[arg(long, value_name = "JOB")]
+    pub(crate) job: Option<String>,
+    /// Only snapshots saved on this branch
+    #[arg(long, value_name = "BRANCH")]
+    pub(crate) branch: Option<String>,
+    /// Only snapshots of this kind of directory
+    #[arg(long, value_name = "KIND", value_parser = crate::origin::KINDS)]
+    pub(crate) kind: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+    /// What comes first: the newest, or the largest number
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = LsSort::Newest)]
+    pub(crate) sort: LsSort,
+}
+
+/// The order of `ls`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LsSort {
+    Newest,
+    Bytes,
+    Files,
+    /// By key, the newest first within one
+    Key,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DuArgs {
+    /// What a row is
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = By::Lineage)]
+    pub(crate) by: By,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+    /// The column with the largest numbers first
+    #[arg(long, value_enum, value_name = "COLUMN", default_value_t = DuSort::Stored)]
+    pub(crate) sort: DuSort,
+}
+
+/// What a row of `du` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum By {
+    Repository,
+    /// A job of a repository, at one place
+    Lineage,
+    Snapshot,
+    Branch,
+    /// Target directories, CARGO_HOME, other paths
+    Kind,
+}
+
+/// The order of `du`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DuSort {
+    Stored,
+    Logical,
+    Unique,
+    Reclaimable,
+    Snapshots,
+    /// By name
+    Name,
 }
 
 #[derive(Debug, Args)]

@@ -288,7 +288,7 @@ fn try_save(
         &SaveRequest {
             place: home.place.clone(),
             key: home.key.clone(),
-            parts: home.parts.clone(),
+            parts: [home.parts.clone(), request.origin()].concat(),
             roots: vec![Root { path: home.dir.clone(), policy: &Opaque }],
             review: &home,
             link_mode: settings.link_mode.value.0,

@@ -2,6 +2,7 @@
 //!
 //! The schemas are checked in (`schemas/`) and a test keeps them equal to these types.
 
+use crate::origin::Origin;
 use crate::sources::{Compiled, Considered, Stamped};
 use anyhow::Context as _;
 use bytesize::ByteSize;
@@ -371,6 +372,9 @@ pub(crate) struct LsEntry {
     pub(crate) bytes: u64,
     /// The directories it was saved from.
     pub(crate) paths: Vec<String>,
+    /// Where it comes from.
+    #[serde(flatten)]
+    pub(crate) origin: Origin,
 }
 
 /// The object of `ls`.
@@ -379,7 +383,7 @@ pub(crate) struct LsEntry {
 pub(crate) struct Ls {
     /// Version of this object.
     pub(crate) schema_version: u32,
-    /// Newest first.
+    /// Newest first, unless another order was asked for.
     pub(crate) snapshots: Vec<LsEntry>,
 }
 
@@ -503,6 +507,18 @@ pub(crate) fn one_line(name: &str) -> String {
         }
         shown
     })
+}
+
+/// A time as JSON and tables have it, RFC 3339.
+pub(crate) fn time(time: larder_fs::Timestamp) -> String {
+    jiff::Timestamp::new(time.secs, i32::try_from(time.nanos).unwrap_or(0))
+        .map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+        .unwrap_or_default()
+}
+
+/// Bytes for people.
+pub(crate) fn size(bytes: u64) -> String {
+    ByteSize(bytes).display().si().to_string()
 }
 
 /// An object as one line.

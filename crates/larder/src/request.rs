@@ -4,6 +4,7 @@ use crate::amount::{Budget, Span};
 use crate::cargo::{Project, TargetPolicy};
 use crate::cli::{Global, How, Mode, SaveWhen, Which};
 use crate::host;
+use crate::origin::Origin;
 use crate::settings::{self, BadSetting, Layer, Settings, Source};
 use crate::world::World;
 use anyhow::Result;
@@ -107,6 +108,8 @@ pub(crate) struct Request {
     /// The cargo project whose directories these are; `None` for any others.
     pub(crate) project: Option<Project>,
     roots: Vec<(PathBuf, TargetPolicy)>,
+    /// Where the command works.
+    dir: PathBuf,
     /// Whether the lock file is a part of the key.
     keyed_by_lock: bool,
     /// Whether any snapshot of the place will do, the nearest first: nobody named one.
@@ -132,7 +135,7 @@ impl Request {
         }
         match which.path.is_empty() {
             true => cargo(which, how, settings, dir, command, world),
-            false => paths(which, how, settings, command, world),
+            false => paths(which, how, settings, dir, command, world),
         }
     }
 
@@ -168,6 +171,11 @@ impl Request {
             parts.push((COMPILER.into(), text.clone()));
         }
         parts
+    }
+
+    /// Where what is saved comes from, by header parts that belong to no key.
+    pub(crate) fn origin(&self) -> Vec<(String, String)> {
+        Origin::find(&self.dir, &host::env, &host::read).parts()
     }
 
     /// Spares asking the compiler: the next time, or this time where the snapshots that will be restored tell it. With
@@ -242,10 +250,18 @@ fn cargo(
         job: project.job.clone(),
         project: Some(project),
         roots,
+        dir: dir.to_path_buf(),
     })
 }
 
-fn paths(which: &Which, how: &How, settings: &Settings, command: &[OsString], world: &World) -> Result<Request> {
+fn paths(
+    which: &Which,
+    how: &How,
+    settings: &Settings,
+    dir: &Path,
+    command: &[OsString],
+    world: &World,
+) -> Result<Request> {
     let key = which.key.clone().ok_or_else(|| UsageError("--path needs --key".into()))?;
     let mut roots: Vec<(PathBuf, TargetPolicy)> = Vec::new();
     for path in &which.path {
@@ -268,6 +284,7 @@ fn paths(which: &Which, how: &How, settings: &Settings, command: &[OsString], wo
         job: larder_cargo::key::job_name(settings.job.value.as_deref(), &host::env, command),
         project: None,
         roots,
+        dir: dir.to_path_buf(),
         keyed_by_lock: false,
         by_nearness: false,
         explain: how.explain,

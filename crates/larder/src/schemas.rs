@@ -1,7 +1,7 @@
 //! The schemas of `--format json`, checked in for whoever reads it, and equal to the types that write it.
 
 use crate::commands::{gc, guard, pin};
-use crate::{bench, report};
+use crate::{bench, holdings, report};
 use std::path::Path;
 
 /// Rewrites the files instead of comparing them.
@@ -14,6 +14,8 @@ fn the_schemas_are_those_of_the_types() {
         ("save", schemars::schema_for!(report::Transfer)),
         ("run", schemars::schema_for!(report::Run)),
         ("ls", schemars::schema_for!(report::Ls)),
+        ("du", schemars::schema_for!(holdings::Du)),
+        ("status", schemars::schema_for!(holdings::Status)),
         ("verify", schemars::schema_for!(report::Verify)),
         ("rm", schemars::schema_for!(report::Rm)),
         ("gc", schemars::schema_for!(gc::Gc)),

@@ -1,6 +1,6 @@
 //! `larder gc`: evict what is worth least, then sweep what nothing names.
 
-use super::{is_json, millis, settings_here, time};
+use super::{is_json, millis, settings_here};
 use crate::cli::{GcArgs, Global};
 use crate::disk::{self, Asked};
 use crate::report::{self, SCHEMA_VERSION};
@@ -182,8 +182,8 @@ fn entry(Evicted { eviction, header, lineage, used, kept }: Evicted) -> Eviction
         key: header.key,
         scope: header.scope,
         lineage: lineage.to_string(),
-        created: time(header.created),
-        used: time(used),
+        created: report::time(header.created),
+        used: report::time(used),
         reason: eviction.reason.name(),
         why: eviction.reason.to_string(),
         bytes: eviction.freed.bytes,

@@ -1,6 +1,7 @@
 //! The commands, one a module: ask, act, say.
 
 mod config;
+mod du;
 pub(crate) mod gc;
 pub(crate) mod guard;
 mod ls;
@@ -11,6 +12,7 @@ mod rm;
 mod run;
 mod save;
 mod shell;
+mod status;
 mod verify;
 mod why;
 
@@ -23,7 +25,7 @@ use crate::settings::Settings;
 use crate::talk::{self, Talk};
 use crate::{faults, request, world};
 use anyhow::{Context, Result};
-use larder_fs::{Lock, Timestamp};
+use larder_fs::Lock;
 use larder_store::Store;
 use std::path::Path;
 use std::time::Instant;
@@ -37,6 +39,8 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Restore(args) => restore::run(&cli.global, args),
         Command::Save(args) => save::run(&cli.global, args),
         Command::Ls(args) => ls::run(&cli.global, args),
+        Command::Du(args) => du::run(&cli.global, args),
+        Command::Status => status::run(&cli.global),
         Command::Verify => verify::run(&cli.global),
         Command::Rm(args) => rm::run(&cli.global, args),
         Command::Gc(args) => gc::run(&cli.global, args),
@@ -92,13 +96,6 @@ fn tell(global: &Global, talk: &Talk, mut transfer: Transfer, dry_run: bool, sta
 
 fn is_json(global: &Global) -> bool {
     global.format == Format::Json
-}
-
-/// A time for people and machines, RFC 3339; empty where it is none.
-fn time(time: Timestamp) -> String {
-    jiff::Timestamp::new(time.secs, i32::try_from(time.nanos).unwrap_or(0))
-        .map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
-        .unwrap_or_default()
 }
 
 fn millis(since: Instant) -> u64 {

@@ -1,6 +1,6 @@
 //! `larder pin` and `larder unpin`: say which snapshots are never evicted.
 
-use super::{is_json, open_store, time};
+use super::{is_json, open_store};
 use crate::cli::{Global, PinArgs, UnpinArgs};
 use crate::report::{self, SCHEMA_VERSION};
 use crate::request::UsageError;
@@ -122,7 +122,7 @@ fn tell(
         key: names.keys.get(&pin.snapshot).cloned(),
         snapshot: pin.snapshot,
         reason: pin.reason,
-        since: pin.since.map(time),
+        since: pin.since.map(report::time),
     };
     let object = Pins { schema_version: SCHEMA_VERSION, changed, pinned: pins.into_iter().map(entry).collect() };
     if is_json(global) {

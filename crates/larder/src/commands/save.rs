@@ -67,7 +67,7 @@ pub(super) fn save(
         &SaveRequest {
             place: request.place.clone(),
             key: request.key.clone(),
-            parts: request.parts(),
+            parts: [request.parts(), request.origin()].concat(),
             roots: request.roots(),
             review: review.as_ref().map_or(&(), |review| review as &dyn Review),
             link_mode,

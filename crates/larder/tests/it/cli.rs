@@ -239,9 +239,9 @@ fn ls_shows_and_rm_removes() {
     snapshot!(sandbox, sandbox.said(["ls"]), @"
     exit code 0
     --- stdout
-    [ID]  [TIME]    50.0 kB         3 files  two  [ROOT]/tree
-    [ID]  [TIME]    50.0 kB         3 files  two  [ROOT]/tree
-    [ID]  [TIME]    50.0 kB         3 files  one  [ROOT]/tree
+    [ID]  [TIME]    50.0 kB         3 files  -  two  [ROOT]/tree
+    [ID]  [TIME]    50.0 kB         3 files  -  two  [ROOT]/tree
+    [ID]  [TIME]    50.0 kB         3 files  -  one  [ROOT]/tree
     ");
     let some = sandbox.json(["ls", "--key", "tw"]);
     assert_eq!(some["snapshots"].as_array().unwrap().len(), 2);

@@ -186,6 +186,8 @@ fn what_is_no_store_is_wrong_usage() {
             refused(&sandbox, words);
         }
         refused(&sandbox, ["ls"]);
+        refused(&sandbox, ["du"]);
+        refused(&sandbox, ["status"]);
         refused(&sandbox, ["verify"]);
         assert_eq!(fs::read_to_string(tree.join("a.txt")).unwrap(), holds);
     }

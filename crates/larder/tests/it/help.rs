@@ -22,6 +22,8 @@ fn larder() {
       restore  Make the target directory (or any) what a snapshot says
       save     Publish a snapshot of the target directory (or any)
       ls       List snapshots
+      du       Say what the store's disk space goes to, and what removing which snapshots would free
+      status   Show store, disk and who uses them on one screen
       verify   Read everything and check it: exits 1 if something is damaged
       rm       Remove snapshots, and what only they needed
       gc       Evict what is worth least, and delete what nothing needs
@@ -277,7 +279,82 @@ fn ls() {
     Usage: larder ls [OPTIONS]
 
     Options:
-          --key <PREFIX>     Only snapshots whose key starts so [default: ""]
+          --key <PREFIX>             Only snapshots whose key starts so [default: ""]
+          --store <DIR>              The directory that holds everything [default: ~/.cache/larder]
+          --format <FORMAT>          What to print on stdout [default: text] [possible values: text,
+                                     json]
+          --repository <OWNER/NAME>  Only snapshots of this repository
+          --job <JOB>                Only snapshots of this job
+      -q, --quiet                    Say nothing but errors
+          --branch <BRANCH>          Only snapshots saved on this branch
+      -v, --verbose...               Say more; twice for every decision
+          --color <COLOR>            When to use colour [default: auto] [possible values: auto, always,
+                                     never]
+          --kind <KIND>              Only snapshots of this kind of directory [possible values: target,
+                                     cargo-home, paths]
+          --sort <WHAT>              What comes first: the newest, or the largest number [default:
+                                     newest] [possible values: newest, bytes, files, key]
+      -h, --help                     Print help (see more with '--help')
+      -V, --version                  Print version
+
+    Example: larder ls --branch main --sort bytes
+    "#);
+}
+
+#[test]
+fn du() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["du", "-h"]).ok(), @r#"
+    exit code 0
+    --- stdout
+    Say what the store's disk space goes to, and what removing which snapshots would free
+
+    Usage: larder du [OPTIONS]
+
+    Options:
+          --by <WHAT>                What a row is [default: lineage] [possible values: repository,
+                                     lineage, snapshot, branch, kind]
+          --store <DIR>              The directory that holds everything [default: ~/.cache/larder]
+          --format <FORMAT>          What to print on stdout [default: text] [possible values: text,
+                                     json]
+          --key <PREFIX>             Only snapshots whose key starts so [default: ""]
+      -q, --quiet                    Say nothing but errors
+          --repository <OWNER/NAME>  Only snapshots of this repository
+          --job <JOB>                Only snapshots of this job
+      -v, --verbose...               Say more; twice for every decision
+          --branch <BRANCH>          Only snapshots saved on this branch
+          --color <COLOR>            When to use colour [default: auto] [possible values: auto, always,
+                                     never]
+          --kind <KIND>              Only snapshots of this kind of directory [possible values: target,
+                                     cargo-home, paths]
+          --sort <COLUMN>            The column with the largest numbers first [default: stored]
+                                     [possible values: stored, logical, unique, reclaimable, snapshots,
+                                     name]
+      -h, --help                     Print help (see more with '--help')
+      -V, --version                  Print version
+
+    Logical bytes are the lengths of all files, as copies would have. Stored is space on disk, each blob
+    once. Unique is stored for this row alone. Reclaimable is what removing the row's snapshots would
+    free: a blob that a workspace still links frees nothing.
+
+    Examples:
+      larder du                              what each lineage (a job of a repository) holds
+      larder du --by repository --sort unique
+      larder du --by snapshot --job test     which snapshots to remove with `larder rm`
+    "#);
+}
+
+#[test]
+fn status() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["status", "-h"]).ok(), @"
+    exit code 0
+    --- stdout
+    Show store, disk and who uses them on one screen
+
+    Usage: larder status [OPTIONS]
+
+    Options:
           --store <DIR>      The directory that holds everything [default: ~/.cache/larder]
           --format <FORMAT>  What to print on stdout [default: text] [possible values: text, json]
       -q, --quiet            Say nothing but errors
@@ -285,7 +362,10 @@ fn ls() {
           --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
       -h, --help             Print help (see more with '--help')
       -V, --version          Print version
-    "#);
+
+    Warnings on stderr name what a person should change: a store that others may write to, files of
+    several owners, damage.
+    ");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod gc;
 mod graft;
 mod guard;
 mod help;
+mod holdings;
 mod overlay;
 mod report;
 mod run;

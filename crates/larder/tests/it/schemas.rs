@@ -49,7 +49,7 @@ fn every_command_prints_what_its_schema_says() {
     fs::create_dir_all(package.parent().unwrap()).unwrap();
     fs::write(&package, "[package]\nname = 'a'\n[lib]\npath = 'Cargo.toml'\n").unwrap();
     schemas.check(args(["why", "--workspace", "package"]));
-    for empty in ["ls", "verify", "config", "report"] {
+    for empty in ["ls", "du", "status", "verify", "config", "report"] {
         schemas.check(args([empty]));
     }
     schemas.check(keyed("restore", "k"));
@@ -62,6 +62,8 @@ fn every_command_prints_what_its_schema_says() {
     assert_eq!(schemas.check(keyed("run", "k").and(["--", "true"]))["save"]["outcome"], "saved");
     assert_eq!(schemas.check(keyed("run", "absent").and(["--", "false"]))["save"], Value::Null);
     assert_eq!(schemas.check(args(["ls"]))["snapshots"].as_array().unwrap().len(), 2);
+    schemas.check(args(["du", "--by", "snapshot"]));
+    schemas.check(args(["status"]));
     schemas.check(args(["verify"]));
     assert_eq!(schemas.check(args(["report"]))["totals"]["saves"], 2);
     let fan = fs::read_dir(schemas.sandbox.store.join("blobs")).unwrap().next().unwrap().unwrap().path();
