@@ -273,3 +273,33 @@ impl Store {
         Ok(self.room(SESSIONS)?.remove_all(OsStr::new(&name_of(root)))?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_asks_what_is_in_use_disturbs_nobody() {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Store::open(&temp.path().join("store"), &()).unwrap();
+        let root = temp.path().join("root");
+        let snapshot = store.path().join("snapshots/place/key-0123");
+        let staging = store.staging().unwrap();
+        for (root, overlay) in [(&root, Some("0123".to_owned())), (&temp.path().join("plain"), None)] {
+            store.put_session(&staging, &Session::new(root, &snapshot, 0, vec![7], overlay)).unwrap();
+        }
+        let uses = store.uses().unwrap();
+        let told: Vec<_> = uses.iter().map(|one| (one.root.clone(), one.overlay, one.leased, one.stands)).collect();
+        assert_eq!(told, [(temp.path().join("plain"), false, false, false), (root.clone(), true, false, false)]);
+        assert_eq!(uses[1].snapshot, "0123");
+        assert!(!larder_fs::exists(&store.lease_path(&root)), "asking makes nothing");
+        store.begin_lease(&root).unwrap();
+        assert!(store.uses().unwrap()[1].leased);
+        assert!(store.no_lease(&root).is_err(), "it is held still");
+        store.end_lease(&root);
+        assert!(!store.uses().unwrap()[1].leased);
+        assert!(store.no_lease(&root).is_ok());
+        store.put_session(&staging, &Session::restoring(&root, None, DirId { ino: 1, born: None })).unwrap();
+        assert_eq!(store.uses().unwrap()[1].snapshot, "", "a restore that never ended names none");
+    }
+}
