@@ -8,7 +8,7 @@ use crate::host;
 use crate::report::Transfer;
 use crate::request::{self, Request};
 use crate::settings::Settings;
-use crate::talk::Talk;
+use crate::talk::{self, Talk};
 use anyhow::Result;
 use larder_cargo::home::{self, Needed, TOOL_LISTS};
 use larder_cargo::table;
@@ -175,9 +175,11 @@ pub(crate) fn restore(
 ) -> Option<Before> {
     let start = Instant::now();
     let home = Home::of(request, settings)?;
+    talk::chapter("larder: what is missing in CARGO_HOME");
     let standing = home.glance();
     let newest = home.kept(store).ok().and_then(|mut kept| kept.next());
     if let Some(snapshot) = newest.filter(|snapshot| home.has_all(snapshot, &standing)) {
+        tracing::info!("CARGO_HOME: nothing that the lock file needs and the store has is missing");
         let kept = home.is_in(&snapshot, &standing);
         if !dry_run {
             store.mark_used(&snapshot.header.id);

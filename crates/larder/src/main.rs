@@ -47,10 +47,12 @@ fn main() -> ExitCode {
     if !matches!(cli.command, cli::Command::Enter(_)) {
         world::leave();
     }
-    match commands::dispatch(&cli) {
+    let done = commands::dispatch(&cli);
+    talk::end_details();
+    match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            talk::to_stderr(&format!("{error:#}"));
+            talk::failed(&format!("{error:#}"));
             ExitCode::from(if faults::is_usage(&error) { exit::USAGE } else { exit::FAILED })
         }
     }

@@ -4,6 +4,7 @@
 
 use crate::origin::Origin;
 use crate::sources::{Compiled, Considered, Stamped};
+use crate::talk::actions;
 use anyhow::Context as _;
 use bytesize::ByteSize;
 use larder_store::{Outcome, Restored, Saved, Work};
@@ -523,7 +524,8 @@ pub(crate) fn size(bytes: u64) -> String {
 
 /// An object as one line.
 pub(crate) fn json(object: &impl Serialize) -> anyhow::Result<String> {
-    Ok(format!("{}\n", serde_json::to_string(object)?))
+    let json = serde_json::to_string(object)?;
+    Ok(format!("{}\n", if actions::is_on() { actions::inert_json(&json) } else { json }))
 }
 
 /// Prints an object.
@@ -533,8 +535,9 @@ pub(crate) fn print_json(object: &impl Serialize) -> anyhow::Result<()> {
 
 /// Prints data. A reader who has seen enough is no error.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let safe = if actions::is_on() { actions::inert(text) } else { text.into() };
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(safe.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other.context("cannot write to stdout"),
     }

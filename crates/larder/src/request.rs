@@ -6,6 +6,7 @@ use crate::cli::{Global, How, Mode, SaveWhen, Which};
 use crate::host;
 use crate::origin::Origin;
 use crate::settings::{self, BadSetting, Layer, Settings, Source};
+use crate::talk;
 use crate::world::World;
 use anyhow::Result;
 use larder_cargo::linker::Rustc;
@@ -133,9 +134,34 @@ impl Request {
         {
             return Err(UsageError(format!("--key: {} bytes are more than {MAX_KEY}", key.len())).into());
         }
-        match which.path.is_empty() {
+        talk::chapter("larder: the key and its parts");
+        let request = match which.path.is_empty() {
             true => cargo(which, how, settings, dir, command, world),
             false => paths(which, how, settings, dir, command, world),
+        }?;
+        request.tell();
+        Ok(request)
+    }
+
+    /// Says what is asked for, and what the key was made from.
+    fn tell(&self) {
+        for (name, value) in &self.parts {
+            // The compiler's text has several lines.
+            let value = if value.is_empty() { "none".to_owned() } else { value.lines().collect::<Vec<_>>().join("; ") };
+            tracing::info!("key part {name}: {value}");
+        }
+        tracing::info!("key {}, scope {}", self.key, self.place.scope);
+        match &self.place.roots {
+            PlaceRoots::Paths(paths) => {
+                paths.iter().for_each(|path| tracing::info!("the snapshot is for {}", path.display()));
+            }
+            PlaceRoots::KeyOnly(count) => tracing::info!("the snapshot is for any {count} directories"),
+        }
+        match self.by_nearness {
+            true => tracing::info!("without an exact key the nearest snapshot of the place will do"),
+            false => {
+                self.fallback.iter().for_each(|prefix| tracing::info!("fallback: any key that begins with {prefix:?}"))
+            }
         }
     }
 

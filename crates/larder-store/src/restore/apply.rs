@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -188,6 +189,8 @@ impl Work<'_> {
                     }
                     _ => self.make_file(&dir, entry.os_name(), *link)?,
                 };
+                let relative = || Path::new(&self.paths[index as usize]).join(entry.os_name());
+                tracing::debug!("{}: {}", relative().display(), self.plan().actions[*link as usize].name());
                 self.inodes[entry.inode as usize].store(ino, Ordering::Relaxed);
             }
             self.apply.events.advance(chunk.len() as u64);
@@ -350,7 +353,10 @@ impl Work<'_> {
                 },
             };
             match dir.remove_file(name) {
-                Ok(()) => removed += 1,
+                Ok(()) => {
+                    tracing::debug!("{}: removed, the snapshot has no such file", dir.join(name).display());
+                    removed += 1;
+                }
                 Err(e) if e.is_not_found() => {}
                 Err(e) => return Err(e.into()),
             }

@@ -81,10 +81,15 @@ impl Store {
             && let Ok(read) = Snapshot::load_provenance(&newest.path)
             && guide.costs(&[read]).first() == Some(&Some(0))
         {
+            tracing::info!("{} has the exact key and leaves nothing to build: no other is judged", newest.id);
             return Ok(vec![newest.clone()]);
         }
         let mut others = self.find_all(&request.place)?;
         others.retain(|found| !exact.contains(found));
+        let older = exact.len().saturating_sub(JUDGED) + others.len().saturating_sub(JUDGED);
+        if older > 0 {
+            tracing::info!("{older} older snapshots are not judged: they are hardly nearer");
+        }
         let all: Vec<&Found> = exact.iter().take(JUDGED).chain(others.iter().take(JUDGED)).collect();
         let read: Vec<_> = all.par_iter().map(|found| Snapshot::load_provenance(&found.path).ok()).collect();
         // What cannot be read is kept, dearest of all: whoever loads it says why.

@@ -177,10 +177,16 @@ impl Store {
             }
         };
         let mut examined = examined;
+        tracing::info!(
+            "{} snapshots have the exact key, {} are tried in order of preference",
+            exact.len(),
+            order.len()
+        );
         for found in &order {
             let Some(snapshot) = load_or_warn(found, events) else { continue };
             // Names of snapshots hold a shortened digest of their key.
             if exact.contains(found) && snapshot.header.key != request.key {
+                tracing::info!("{} is passed over: its key only looks alike", found.id);
                 continue;
             }
             if let Some(examined) = examined.take() {
@@ -191,11 +197,17 @@ impl Store {
                 let exact = snapshot.header.key == request.key;
                 restored.outcome = if whole && exact { Outcome::Hit } else { Outcome::Partial };
                 self.begin_jobs(request, &restored, events);
+                for other in order.iter().skip_while(|other| *other != found).skip(1) {
+                    tracing::info!("{} is not needed: {} came first", other.id, found.id);
+                }
                 return Ok(restored);
             }
         }
         // Nothing of this place: parts of other places' snapshots may serve, where nothing stands yet.
         let donors = if order.is_empty() { self.donors(request)? } else { Vec::new() };
+        if !donors.is_empty() {
+            tracing::info!("nothing of this place: {} snapshots of others are looked at for a graft", donors.len());
+        }
         for found in &donors {
             let Ok((header, provenance)) = Snapshot::load_provenance(&found.path) else { continue };
             let donor = (header, provenance);
@@ -218,6 +230,7 @@ impl Store {
                 return Ok(restored);
             }
         }
+        tracing::info!("a miss: no snapshot can be used, and the directories stay as they are");
         Ok(Restored::default())
     }
 
@@ -262,7 +275,9 @@ impl Store {
         targets: &mut Option<Vec<Target>>,
         events: &dyn Events,
     ) -> Result<Option<Restored>> {
+        let id = &snapshot.header.id;
         if snapshot.roots.len() != request.roots.len() {
+            tracing::info!("{id} is passed over: it has {} directories", snapshot.roots.len());
             return Ok(None);
         }
         if request.refuse_future && !clock::has_passed(snapshot, events) {
@@ -287,6 +302,7 @@ impl Store {
                     && self.session_manifest(&root.path).is_none_or(|(saved, _)| is_newer(target, &saved))
                 {
                     restored.kept_newer = true;
+                    tracing::info!("{} stays: it was built later than {id}", root.path.display());
                     return Ok(Some(restored));
                 }
             }
@@ -313,7 +329,11 @@ impl Store {
         {
             return Ok(done.then_some(restored));
         }
-        let Some(ready) = self.ready(snapshot, request, targets, events)? else { return Ok(None) };
+        let Some(ready) = self.ready(snapshot, request, targets, events)? else {
+            tracing::info!("{id} is passed over: what it holds cannot be had");
+            return Ok(None);
+        };
+        tracing::info!("{id} is taken");
         self.materialise(snapshot, request, targets, &ready, &mut restored, events)?;
         Ok(Some(restored))
     }

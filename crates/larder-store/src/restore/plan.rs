@@ -31,6 +31,21 @@ pub(crate) enum Action {
     Omit,
 }
 
+impl Action {
+    /// What is done, in words.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "right already",
+            Self::SetMode => "gets its permission bits",
+            Self::Create => "made",
+            Self::Replace => "replaced",
+            Self::Rewrite => "rewritten in place",
+            Self::LinkTo { .. } => "gets a further name",
+            Self::Omit => "left out",
+        }
+    }
+}
+
 /// Everything to be done to one directory.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {

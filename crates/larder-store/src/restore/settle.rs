@@ -181,7 +181,7 @@ fn mark_unread(root: &Dir, paths: &[Vec<u8>]) {
                 _ => Ok(()),
             });
         if let Err(e) = marked {
-            tracing::debug!("{e}");
+            tracing::trace!("{e}");
         }
     }
 }

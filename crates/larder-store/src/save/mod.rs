@@ -274,6 +274,7 @@ impl Store {
                         taken.push(None);
                         continue;
                     }
+                    tracing::debug!("{}: taken in", Path::new(relative).join(&file.name).display());
                     let Some(intake) = intake else {
                         taken.push(Some(Taken::Inline(Vec::new())));
                         continue;

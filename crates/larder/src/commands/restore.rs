@@ -6,12 +6,15 @@ use crate::report::{Result as Outcome, Transfer};
 use crate::request::{self, Request, Typed};
 use crate::settings::Settings;
 use crate::sources::{self, Checkout};
-use crate::talk::Talk;
+use crate::talk::{self, Talk};
 use crate::world::World;
 use crate::{faults, history, home};
 use anyhow::Result;
-use larder_store::{EventKind, Events, Guide, RestoreRequest, Store};
+use larder_store::{EventKind, Events, Guide, LinkMode, RestoreRequest, Restored, Store};
 use std::time::Instant;
+
+/// Fewer bytes are copied in a moment: nobody need act on that.
+const WORTH_LINKING: u64 = 64 << 20;
 
 pub(super) fn run(global: &Global, args: &RestoreArgs) -> Result<u8> {
     let start = Instant::now();
@@ -26,7 +29,7 @@ pub(super) fn run(global: &Global, args: &RestoreArgs) -> Result<u8> {
     };
     let settings = request::settings(global, &dir, &typed)?;
     if settings.disable.value {
-        talk.say(&format!("switched off by {}: nothing is restored", settings.disable.source));
+        talk.switched_off(&format!("switched off by {}: nothing is restored", settings.disable.source));
         let nothing = Transfer::nothing(Outcome::Miss, args.which.key.as_deref().unwrap_or_default());
         return tell(global, &talk, nothing, args.dry_run, start);
     }
@@ -64,6 +67,7 @@ pub(super) fn restore(
     dry_run: bool,
     talk: &Talk,
 ) -> Result<Transfer> {
+    talk::chapter("larder: the restore, step by step");
     let Some(_locks) = lock(request, talk)? else {
         talk.warn("cargo kept its lock for too long; nothing is restored");
         return Ok(Transfer::nothing(Outcome::Miss, &request.key));
@@ -95,6 +99,7 @@ pub(super) fn restore(
         talk,
     )?;
     let considered = checkout.as_ref().map(Checkout::considered).unwrap_or_default();
+    tell_modes(&restored, settings);
     let stamped = match checkout {
         Some(checkout) if !dry_run => sources::settle(store, &restored, checkout, &request.dirs(), talk)?,
         _ => None,
@@ -105,4 +110,32 @@ pub(super) fn restore(
         transfer.considered.iter().for_each(|considered| talk.say(&considered.line()));
     }
     Ok(transfer)
+}
+
+/// Says how the files were made, and why not better.
+fn tell_modes(restored: &Restored, settings: &Settings) {
+    for (mode, files) in &restored.link_modes {
+        tracing::info!("{files} files made by {mode}");
+    }
+    if restored.remade > 0 {
+        tracing::info!("{} files left out: the build will certainly make them anew", restored.remade);
+    }
+    if restored.link_modes.is_empty() {
+        return;
+    }
+    for (mode, why) in &restored.why_not {
+        tracing::info!("not by {mode}: {why}");
+    }
+    let only_copied = restored.link_modes.keys().all(|mode| *mode == LinkMode::Copy.name());
+    let reason = |mode: LinkMode| restored.why_not.get(mode.name());
+    if let (true, Some(reflink), Some(hardlink)) = (only_copied, reason(LinkMode::Reflink), reason(LinkMode::Hardlink))
+        && settings.link_mode.value.0 == LinkMode::Auto
+        && restored.bytes >= WORTH_LINKING
+    {
+        talk::advise(&format!(
+            "no link mode is better than copy here, so {} files were copied (reflink: {reflink}; hardlink: {hardlink}); a \
+             store on the file system of the workspace shares them instead",
+            restored.work.copied
+        ));
+    }
 }

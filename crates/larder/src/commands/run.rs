@@ -28,6 +28,8 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     };
     let settings = request::settings(global, &dir, &typed)?;
     if settings.disable.value {
+        talk::advise(&format!("switched off by {}: the command runs without a cache", settings.disable.source));
+        talk::end_details();
         let begin = Instant::now();
         let exit_code = child::run(&args.command, &dir, &World::default())?;
         if is_json(global) {

@@ -6,7 +6,7 @@ use crate::report::{Result as Outcome, Transfer};
 use crate::request::{self, Request, Typed};
 use crate::settings::Settings;
 use crate::sources::{self, After};
-use crate::talk::Talk;
+use crate::talk::{self, Talk};
 use crate::world::World;
 use crate::{faults, history, home};
 use anyhow::{Result, bail};
@@ -27,7 +27,7 @@ pub(super) fn run(global: &Global, args: &SaveArgs) -> Result<u8> {
     let settings = request::settings(global, &dir, &typed)?;
     let after = if args.prune { After::Success } else { After::Anything };
     let transfer = if settings.disable.value {
-        talk.say(&format!("switched off by {}: nothing is saved", settings.disable.source));
+        talk.switched_off(&format!("switched off by {}: nothing is saved", settings.disable.source));
         Transfer::nothing(Outcome::Skipped, args.which.key.as_deref().unwrap_or_default())
     } else {
         let world = World::find(&dir, &[], &settings, &talk);
@@ -60,6 +60,7 @@ pub(super) fn save(
     after: After,
     talk: &Talk,
 ) -> Result<Transfer> {
+    talk::chapter("larder: the save, step by step");
     let Some(_locks) = lock(request, talk)? else { bail!("cargo kept its lock for too long; nothing is saved") };
     let link_mode = settings.link_mode.value.0;
     let review = request.project.as_ref().map(|project| sources::Record::new(store, project, settings, after, talk));
@@ -75,6 +76,16 @@ pub(super) fn save(
         },
         talk,
     )?;
+    for (mode, files) in &saved.link_modes {
+        tracing::info!("{files} files taken in by {mode}");
+    }
+    if !saved.link_modes.is_empty() {
+        saved.why_not.iter().for_each(|(mode, why)| tracing::info!("not by {mode}: {why}"));
+    }
+    tracing::info!("{} files known from the last time and not read again", saved.work.unchanged);
+    if let Some(id) = &saved.snapshot {
+        tracing::info!("published the snapshot {id}: {} files, {} bytes", saved.files, saved.bytes);
+    }
     if settings.spare.value
         && let Some(path) = &saved.path
     {

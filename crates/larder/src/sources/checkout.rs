@@ -16,6 +16,7 @@ use std::ops::Bound::{Included, Unbounded};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 /// A snapshot of another job lacks what this one needs, nobody knows how much: any of the same job is nearer.
 const OTHER_JOB: u64 = 1 << 40;
@@ -46,6 +47,23 @@ pub(crate) struct Considered {
 }
 
 impl Considered {
+    /// Says how near it is, and why not nearer.
+    fn tell(&self) {
+        let Self { snapshot, key, same_job, differing, prediction } = self;
+        let job = if *same_job { "the same job" } else { "another job, so any of the same job is nearer" };
+        let unknown = match prediction.unknown {
+            0 => String::new(),
+            packages => format!(", {packages} packages that it does not know"),
+        };
+        tracing::info!(
+            "considered {snapshot} ({key}) of {job}: {} sources differ, {} units to build again, predicted {:.1} s{unknown}",
+            differing.len(),
+            prediction.units,
+            Duration::from_millis(prediction.millis).as_secs_f64()
+        );
+        differing.iter().for_each(|path| tracing::debug!("{} is another than in {snapshot}", path.display()));
+    }
+
     fn cost(&self) -> u64 {
         let unknown = UNKNOWN_PACKAGE.saturating_mul(self.prediction.unknown as u64);
         // A unit that took no time to build is dirt all the same.
@@ -252,6 +270,9 @@ impl Guide for Checkout<'_> {
             Considered { snapshot, key, same_job, differing, prediction }
         };
         let judged: Vec<Considered> = snapshots.iter().zip(&notes).map(judge).collect();
+        let before = std::mem::take(&mut *self.considered.lock().expect("no thread panics while judging"));
+        let is_new = |one: &&Considered| before.iter().all(|other| other.snapshot != one.snapshot);
+        judged.iter().filter(is_new).for_each(Considered::tell);
         let costs = judged.iter().map(Considered::cost).map(Some).collect();
         *self.considered.lock().expect("no thread panics while judging") = judged;
         costs
@@ -279,6 +300,10 @@ impl Guide for Checkout<'_> {
         if dirty.is_empty() {
             return Vec::new();
         }
+        tracing::info!("{} units are certain to be built again and are not materialised", dirty.len());
+        for unit in notes.units.units.iter().filter(|unit| dirty.contains(&unit.id)) {
+            tracing::debug!("certain to be built again: {} {} ({})", unit.package, unit.target, unit.id.hash);
+        }
         let locator = UnitLocator::new(Layout::learn(paths.iter().map(Vec::as_slice)));
         let of_dirty = |path: &Vec<u8>| match locator.locate(path) {
             Location::Unit { id, .. } => dirty.contains(&id),
@@ -294,14 +319,22 @@ impl Guide for Checkout<'_> {
         let ours = |name: &str| self.project.parts.iter().find(|(part, _)| part == name).map(|(_, value)| value);
         let theirs = |name: &str| header.parts.iter().find(|(part, _)| part == name).map(|(_, value)| value);
         let same = ["rustc", "host", "target-dir", "build-dir", "cargo-home", "linker"];
-        if !same.iter().all(|name| ours(name).is_some() && ours(name) == theirs(name)) {
+        if let Some(name) = same.iter().find(|name| ours(name).is_none() || ours(name) != theirs(name)) {
+            tracing::info!("no graft from {}: its {name} is another", header.id);
             return None;
         }
         let kept = notes.units.graftable(notes.lock.as_ref()?, now);
         let kept: HashSet<&UnitId> =
             notes.units.units.iter().zip(kept).filter(|(_, kept)| *kept).map(|(unit, _)| &unit.id).collect();
         if kept.is_empty() {
+            tracing::info!("no graft from {}: it has no public package of this lock file", header.id);
             return None;
+        }
+        if !paths.is_empty() {
+            tracing::info!("graft from {}: {} units of public packages", header.id, kept.len());
+            for unit in notes.units.units.iter().filter(|unit| kept.contains(&unit.id)) {
+                tracing::debug!("grafted: {} {} ({})", unit.package, unit.target, unit.id.hash);
+            }
         }
         let locator = UnitLocator::new(Layout::learn(paths.iter().map(Vec::as_slice)));
         let serves = |path: &Vec<u8>| match locator.locate(path) {

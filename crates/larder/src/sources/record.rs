@@ -6,7 +6,7 @@ use crate::host;
 use crate::settings::Settings;
 use larder_cargo::UnitId;
 use larder_cargo::canonical::Names;
-use larder_cargo::table::{Context, Lock, Reason, Seen, TargetFile, UnitTable};
+use larder_cargo::table::{Context, FORGOTTEN, Lock, Reason, Seen, TargetFile, UnitTable};
 use larder_fs::{Dir, FileNode, Kind, Timestamp, Tree};
 use larder_store::{Events, Observed, Provenance, Review, Source, Stamp, Store, Worth};
 use serde::{Deserialize, Serialize};
@@ -391,10 +391,21 @@ fn prune(units: &mut UnitTable, before: Option<&UnitTable>, tree: &Tree, files: 
     let dead = units.dead(&live);
     let gone: HashSet<&[u8]> = units.dead_files(&dead, files).into_iter().collect();
     let dead: HashSet<UnitId> = dead.into_iter().collect();
+    for unit in units.units.iter().filter(|unit| dead.contains(&unit.id)) {
+        let why = match unit.unread >= FORGOTTEN {
+            true => format!("no build read it before {} saves in a row", unit.unread),
+            false => "another version took its place, or that of what it stands on".to_owned(),
+        };
+        tracing::debug!("left out: {} {} ({}): {why}", unit.package, unit.target, unit.id.hash);
+    }
     units.units.retain(|unit| !dead.contains(&unit.id));
     if gone.is_empty() {
         return Vec::new();
     }
-    tracing::info!("{} units that no build wants any more are left out ({} files)", dead.len(), gone.len());
+    tracing::info!(
+        "{} files are left out of the snapshot: {} units that no build wants any more, and what newer builds replaced",
+        gone.len(),
+        dead.len()
+    );
     files.iter().map(|file| gone.contains(file.path)).collect()
 }

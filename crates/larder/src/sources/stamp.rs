@@ -9,6 +9,9 @@ use larder_store::{Events, Observed, Provenance, Restored, Store, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+/// So many sources of a kind are decisions; all of them are a list.
+const NAMED: usize = 10;
+
 /// What became of the sources.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Stamped {
@@ -24,6 +27,41 @@ pub(crate) struct Stamped {
     pub(crate) touched: BTreeMap<PathBuf, PathBuf>,
     /// What need not be compiled now.
     pub(crate) spared: Spared,
+}
+
+impl Stamped {
+    /// Says which source gets which time, and why.
+    fn tell(&self, times: &[(PathBuf, Time)]) {
+        tracing::info!(
+            "sources: {} hold what they held, {} changed, {} are new, {} are gone",
+            self.unchanged,
+            self.changed.len(),
+            self.new.len(),
+            self.deleted.len()
+        );
+        let (earlier, touched): (Vec<_>, Vec<_>) = times.iter().partition(|(_, time)| matches!(time, Time::At(_)));
+        if !earlier.is_empty() {
+            tracing::info!("{} sources get the times that they had: they hold the same bytes", earlier.len());
+        }
+        earlier.iter().for_each(|(path, _)| tracing::debug!("{} gets the time that it had", path.display()));
+        for (paths, what) in [(&self.changed, "changed"), (&self.new, "is new"), (&self.deleted, "is gone")] {
+            for path in paths.iter().take(NAMED) {
+                tracing::info!("{} {what}", path.display());
+            }
+            if paths.len() > NAMED {
+                tracing::info!("and {} more of these, which -vv names", paths.len() - NAMED);
+            }
+            paths.iter().skip(NAMED).for_each(|path| tracing::debug!("{} {what}", path.display()));
+        }
+        for (package, reason) in &self.touched {
+            let (package, reason) = (package.display(), reason.display());
+            tracing::info!("all of {package} is touched: no unit says whether it reads {reason}");
+        }
+        if !touched.is_empty() {
+            tracing::info!("{} sources are touched, so that cargo builds what is made from them", touched.len());
+        }
+        touched.iter().for_each(|(path, _)| tracing::debug!("{} is touched", path.display()));
+    }
 }
 
 /// Gives the sources of a checkout the times that belong to what was restored to `dirs`. Where that cannot be done,
@@ -83,6 +121,7 @@ fn stamp(
     }
     checkout.observe_named(std::iter::once(provenance));
     let (mut stamped, times) = compare(provenance, notes, checkout);
+    stamped.tell(&times);
     let mut observed = checkout.observed();
     let failed = observed.apply(&times);
     let old_times = times.iter().any(|(_, time)| matches!(time, Time::At(_)));

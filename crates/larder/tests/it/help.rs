@@ -53,7 +53,7 @@ fn larder() {
               Say nothing but errors
 
       -v, --verbose...
-              Say more; twice for every decision
+              Say every decision; twice for each file and unit
 
           --color <COLOR>
               When to use colour
@@ -122,7 +122,7 @@ fn run() {
               Let a --path snapshot be restored at another path than it was saved from
 
       -v, --verbose...
-              Say more; twice for every decision
+              Say every decision; twice for each file and unit
 
           --color <COLOR>
               When to use colour
@@ -209,7 +209,7 @@ fn restore() {
       -q, --quiet                  Say nothing but errors
           --key-only               Let a --path snapshot be restored at another path than it was saved
                                    from
-      -v, --verbose...             Say more; twice for every decision
+      -v, --verbose...             Say every decision; twice for each file and unit
           --color <COLOR>          When to use colour [default: auto] [possible values: auto, always,
                                    never]
           --job <JOB>              The job whose snapshots come first [default: GITHUB_JOB, else from
@@ -253,7 +253,7 @@ fn save() {
                               lock file and job]
       -q, --quiet             Say nothing but errors
           --key-only          Let a --path snapshot be restored at another path than it was saved from
-      -v, --verbose...        Say more; twice for every decision
+      -v, --verbose...        Say every decision; twice for each file and unit
           --color <COLOR>     When to use colour [default: auto] [possible values: auto, always, never]
           --job <JOB>         The job whose snapshots come first [default: GITHUB_JOB, else from the
                               command, else `job`]
@@ -358,7 +358,7 @@ fn status() {
           --store <DIR>      The directory that holds everything [default: ~/.cache/larder]
           --format <FORMAT>  What to print on stdout [default: text] [possible values: text, json]
       -q, --quiet            Say nothing but errors
-      -v, --verbose...       Say more; twice for every decision
+      -v, --verbose...       Say every decision; twice for each file and unit
           --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
       -h, --help             Print help (see more with '--help')
       -V, --version          Print version
@@ -381,8 +381,9 @@ fn verify() {
     Options:
           --store <DIR>      The directory that holds everything [default: ~/.cache/larder]
           --format <FORMAT>  What to print on stdout [default: text] [possible values: text, json]
+          --dry-run          Change nothing; say what would be done
       -q, --quiet            Say nothing but errors
-      -v, --verbose...       Say more; twice for every decision
+      -v, --verbose...       Say every decision; twice for each file and unit
           --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
       -h, --help             Print help (see more with '--help')
       -V, --version          Print version
@@ -409,7 +410,7 @@ fn rm() {
           --format <FORMAT>  What to print on stdout [default: text] [possible values: text, json]
           --dry-run          Change nothing; say what would be removed
       -q, --quiet            Say nothing but errors
-      -v, --verbose...       Say more; twice for every decision
+      -v, --verbose...       Say every decision; twice for each file and unit
           --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
       -h, --help             Print help (see more with '--help')
       -V, --version          Print version
@@ -461,7 +462,7 @@ fn config() {
           --workspace <DIR>  The workspace whose larder.toml applies [default: the current directory]
           --format <FORMAT>  What to print on stdout [default: text] [possible values: text, json]
       -q, --quiet            Say nothing but errors
-      -v, --verbose...       Say more; twice for every decision
+      -v, --verbose...       Say every decision; twice for each file and unit
           --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
       -h, --help             Print help (see more with '--help')
       -V, --version          Print version
@@ -492,7 +493,7 @@ fn bench() {
                              save-changed, save-all]
       -q, --quiet            Say nothing but errors
           --cold             Drop the page cache before each restore to an empty place (needs root)
-      -v, --verbose...       Say more; twice for every decision
+      -v, --verbose...       Say every decision; twice for each file and unit
           --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
           --markdown         Print the table in Markdown
       -h, --help             Print help (see more with '--help')

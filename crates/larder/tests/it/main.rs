@@ -8,6 +8,7 @@ mod cargo_builds;
 mod cargo_home;
 mod cli;
 mod contract;
+mod debugging;
 mod file_systems;
 mod freshness;
 mod gc;

@@ -98,6 +98,7 @@ impl Sandbox {
         settings.add_filter(r"\b[0-9a-f]{12}-?[0-9a-f]{8,}\b", "[ID]");
         settings.add_filter(r"\d{4}-\d\d-\d\dT[\d:]+Z", "[TIME]");
         settings.add_filter(r"in \d+ ms", "in [N] ms");
+        settings.add_filter(r"(quarantine/\S+)\.[0-9a-f]{8}\b", "$1.[RANDOM]");
         settings.add_filter(r"(?m)[ \t]+$", "");
         // Columns are as wide as the sandbox's path is long.
         settings.add_filter(r"(\[ROOT\]\S*) +", "$1 ");

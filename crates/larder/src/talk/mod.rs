@@ -1,44 +1,38 @@
-//! What is said on stderr while work goes on: a bar on a terminal, a line a phase elsewhere, warnings always.
+//! What is said on stderr while work goes on: a bar on a terminal, a line a phase elsewhere, warnings always, and
+//! decisions where somebody asked for them.
+//!
+//! | module | its one idea |
+//! |---|---|
+//! | `log` | what the rooms say of their decisions, as plain lines |
+//! | `lines` | the one stderr: details are folded in GitHub Actions |
+//! | `actions` | what GitHub's runner obeys, and how everything else is kept from it |
+
+pub(crate) mod actions;
+mod lines;
+mod log;
 
 use crate::cli::{Color, Global};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use larder_store::{Events, Phase};
-use std::io::{IsTerminal, Write as _};
+pub(crate) use lines::{chapter, end_details, to_stderr};
+pub(crate) use log::start_log;
+use std::io::IsTerminal;
 use std::sync::Mutex;
 
-/// Starts the log: `-v` shows steps, `-vv` every decision; `LARDER_LOG` takes tracing's filter syntax.
-pub(crate) fn start_log(global: &Global) {
-    let level = match global.verbose {
-        0 => "warn",
-        1 => "info",
-        2 => "debug",
-        _ => "trace",
-    };
-    let filter = std::env::var("LARDER_LOG").ok().filter(|filter| !filter.is_empty()).unwrap_or_else(|| level.into());
-    let filter = tracing_subscriber::EnvFilter::new(filter);
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(use_color(global))
-        .without_time()
-        .log_internal_errors(false)
-        .finish();
-    // Only a second call could fail, and there is one.
-    let _ = tracing::subscriber::set_global_default(subscriber);
-}
-
-/// Whether stderr gets colour.
-fn use_color(global: &Global) -> bool {
-    match global.color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+/// Says why larder ends without having done its work.
+pub(crate) fn failed(line: &str) {
+    match actions::is_on() {
+        true => lines::mark("error", line),
+        false => to_stderr(line),
     }
 }
 
-/// Says one line. Where nobody listens any more, the work goes on.
-pub(crate) fn to_stderr(line: &str) {
-    drop(writeln!(std::io::stderr(), "larder: {line}"));
+/// Says in GitHub Actions what a person should act on, though nothing went wrong; elsewhere it is a detail.
+pub(crate) fn advise(line: &str) {
+    match actions::is_on() {
+        true => lines::mark("warning", line),
+        false => tracing::info!("{line}"),
+    }
 }
 
 /// Speaks for a command.
@@ -65,6 +59,7 @@ impl Talk {
         if let Some(bar) = self.bar.lock().expect("no thread panics while drawing").take() {
             bar.finish_and_clear();
         }
+        end_details();
     }
 
     /// A line for the person who waits.
@@ -76,17 +71,28 @@ impl Talk {
     }
 }
 
+impl Talk {
+    /// Says that larder does nothing by somebody's wish. In a workflow that is easily forgotten.
+    pub(crate) fn switched_off(&self, line: &str) {
+        match actions::is_on() {
+            true => advise(line),
+            false => self.say(line),
+        }
+    }
+}
+
 impl Events for Talk {
     fn phase(&self, phase: Phase, total: u64) {
         if !self.phases {
             return;
         }
         if !self.terminal {
-            match total {
-                0 => to_stderr(phase.name()),
-                total => to_stderr(&format!("{} ({total})", phase.name())),
-            }
-            return;
+            let line = match total {
+                0 => phase.name().to_owned(),
+                total => format!("{} ({total})", phase.name()),
+            };
+            // Between details a line would end their fold, for each phase anew.
+            return if actions::is_on() && log::is_asked() { lines::detail(&line, false) } else { to_stderr(&line) };
         }
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
         let template = if total > 0 { "larder: {msg} {wide_bar} {pos}/{len}" } else { "larder: {msg} {spinner}" };
@@ -109,6 +115,6 @@ impl Events for Talk {
 
     fn warn(&self, message: &str) {
         self.finish();
-        to_stderr(&format!("warning: {message}"));
+        lines::mark("warning", message);
     }
 }
