@@ -381,7 +381,6 @@ fn verify() {
     Options:
           --store <DIR>      The directory that holds everything [default: ~/.cache/larder]
           --format <FORMAT>  What to print on stdout [default: text] [possible values: text, json]
-          --dry-run          Change nothing; say what would be done
       -q, --quiet            Say nothing but errors
       -v, --verbose...       Say every decision; twice for each file and unit
           --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
