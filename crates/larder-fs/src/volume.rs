@@ -84,6 +84,11 @@ impl Volume {
         self.dev == other.dev && self.mount == other.mount
     }
 
+    /// Whether a lock there keeps out whoever else can reach the file: no other machine writes to these.
+    pub fn has_true_locks(&self) -> bool {
+        matches!(self.fs_type, FsType::Ext | FsType::Xfs | FsType::Btrfs | FsType::Tmpfs)
+    }
+
     /// The room left for the calling user on the file system of `dir`.
     pub fn space(dir: &Dir) -> Result<Space> {
         let stat = rustix::fs::fstatvfs(dir.fd()).map_err(|e| Error::new("examine", dir.path(), e))?;

@@ -10,7 +10,7 @@ use crate::events::Events;
 use crate::evict::chance::last_used;
 use crate::evict::{Candidate, Eviction, Freed, Held, Limits, Plan, plan};
 use crate::lineage::Lineage;
-use crate::remove::Removed;
+use crate::remove::{Dropping, Removed};
 use crate::snapshot::{Found, Header};
 use crate::store::Store;
 use crate::sweep::Grace;
@@ -50,6 +50,10 @@ pub struct GcRequest<'a> {
     pub lease: Duration,
     /// How long what nothing names is left alone.
     pub grace: Grace,
+    /// Snapshots that somebody is about to restore, by name: they stay.
+    pub expected: &'a [String],
+    /// How long each step waits for restores and saves to end before it is given up.
+    pub patience: Duration,
     /// Change nothing.
     pub dry_run: bool,
 }
@@ -117,9 +121,17 @@ impl Store {
         };
         let plan = plan(&candidates, &mut census.sizes(), &limits);
         let found: Vec<Found> = plan.evictions.iter().map(|e| census.snapshots[e.index].found.clone()).collect();
-        let removed = match request.dry_run {
+        // Nobody is kept waiting, and nothing written, for nothing.
+        let nothing = request.only_for_space && found.is_empty() && census.totals.orphan_reclaimable == 0;
+        let how = Dropping {
+            unless: Some(request.lease),
+            grace: request.grace,
+            now: request.now,
+            patience: request.patience,
+        };
+        let removed = match request.dry_run || nothing {
             true => Removed::default(),
-            false => self.drop_and_sweep(&found, Some(request.lease), request.grace, request.now, events)?,
+            false => self.drop_and_sweep(&found, &how, events)?,
         };
         let kept: HashSet<&String> = removed.kept.iter().collect();
         let evicted = plan.evictions.iter().map(|eviction| {
@@ -140,6 +152,7 @@ impl Store {
     fn candidates_of(&self, census: &Census, request: &GcRequest<'_>) -> Result<Vec<Candidate>> {
         let mut held: HashMap<String, Held> = HashMap::new();
         held.extend(self.leases(request.now, request.lease)?.into_iter().map(|lease| (lease.snapshot, Held::Leased)));
+        held.extend(request.expected.iter().map(|id| (id.clone(), Held::Leased)));
         held.extend(self.pins()?.into_iter().map(|pin| (pin.snapshot, Held::Pinned)));
         let candidate = |Counted { found, header, lineage, .. }: &Counted| {
             let (alone_ms, beside_ms) = price(header);

@@ -9,7 +9,7 @@ use crate::events::Events;
 use crate::lease::Lease;
 use crate::session::Session;
 use crate::snapshot::Found;
-use crate::store::{SESSIONS, Store, chain};
+use crate::store::{EXCLUSIVE_WAIT, SESSIONS, Store, chain};
 use crate::sweep::{Grace, Named, PAUSE, Sweep, Swept};
 use larder_fs::{Dir, Timestamp};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -38,6 +38,19 @@ pub struct Removed {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Kept(pub(crate) HashMap<String, String>);
 
+/// How snapshots are dropped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dropping {
+    /// With a duration of leases, whoever became pinned or leased meanwhile stays.
+    pub(crate) unless: Option<Duration>,
+    /// How long what nothing names is left alone.
+    pub(crate) grace: Grace,
+    /// The present time.
+    pub(crate) now: Timestamp,
+    /// How long each step waits for others before it is given up.
+    pub(crate) patience: Duration,
+}
+
 impl Store {
     /// Removes these snapshots, pinned and leased ones too, and sweeps what nothing names any more.
     ///
@@ -50,7 +63,8 @@ impl Store {
             return Ok(Removed { snapshots: ids, ..Removed::default() });
         }
         self.writable()?;
-        self.drop_and_sweep(found, None, Grace::default(), Timestamp::now(), events)
+        let (grace, now) = (Grace::default(), Timestamp::now());
+        self.drop_and_sweep(found, &Dropping { unless: None, grace, now, patience: EXCLUSIVE_WAIT }, events)
     }
 
     /// As [`Store::remove`], but nothing is removed when one of them is pinned or leased.
@@ -87,22 +101,14 @@ impl Store {
         Ok(Kept(kept))
     }
 
-    /// Takes the names of these snapshots, in order, then sweeps. With `unless`, a duration of leases, whoever became
-    /// pinned or leased meanwhile stays.
-    pub(crate) fn drop_and_sweep(
-        &self,
-        found: &[Found],
-        unless: Option<Duration>,
-        grace: Grace,
-        now: Timestamp,
-        events: &dyn Events,
-    ) -> Result<Removed> {
+    /// Takes the names of these snapshots, in order, then sweeps.
+    pub(crate) fn drop_and_sweep(&self, found: &[Found], how: &Dropping, events: &dyn Events) -> Result<Removed> {
         let mut removed = Removed::default();
         let mut orphaned = Named::default();
         for some in found.chunks(AT_ONCE) {
             // What cannot be read names nothing that anybody knows of.
             let named: Vec<_> = some.iter().map(|found| skim(&found.path).ok()).collect();
-            let exclusive = match self.lock_exclusive() {
+            let exclusive = match self.lock_exclusive(how.patience) {
                 // What went so far is swept at least.
                 Err(e @ Error::Busy { .. }) if !removed.snapshots.is_empty() => {
                     events.warn(&format!("not everything was removed: {}", chain(&e)));
@@ -110,7 +116,7 @@ impl Store {
                 }
                 other => other?,
             };
-            let kept = unless.map(|lease| self.kept(now, lease)).transpose()?.unwrap_or_default();
+            let kept = how.unless.map(|lease| self.kept(how.now, lease)).transpose()?.unwrap_or_default();
             let mut places: BTreeSet<&Path> = BTreeSet::new();
             for (found, named) in some.iter().zip(named) {
                 if kept.0.contains_key(&found.id) {
@@ -139,7 +145,7 @@ impl Store {
                 std::thread::sleep(PAUSE);
             }
         }
-        removed.swept = Sweep::new(self, orphaned, grace, now, events).run()?;
+        removed.swept = Sweep::new(self, orphaned, how, events).run()?;
         (removed.blobs, removed.bytes) = (removed.swept.blobs, removed.swept.bytes);
         Ok(removed)
     }

@@ -50,8 +50,8 @@ const ROOMS: [&str; 9] = [BLOBS, INGEST, QUARANTINE, SNAPSHOTS, SESSIONS, TREES,
 
 /// How long restore and save wait while somebody deletes blobs.
 const SHARED_WAIT: Duration = Duration::from_secs(60);
-/// How long a removal waits for restores and saves to end.
-const EXCLUSIVE_WAIT: Duration = Duration::from_secs(30);
+/// How long a removal that somebody asked for waits for restores and saves to end.
+pub(crate) const EXCLUSIVE_WAIT: Duration = Duration::from_secs(30);
 /// How long a removal keeps newcomers waiting the first time; twice as long every next time, up to the last.
 const TURN: Duration = Duration::from_millis(250);
 const LONGEST_TURN: Duration = Duration::from_secs(4);
@@ -155,13 +155,14 @@ impl Store {
         Lock::acquire(&self.lock_path(), LockKind::Shared, left)?.ok_or_else(|| self.busy(SHARED_WAIT))
     }
 
-    /// Keeps everybody else out, for a moment. Bounded: newcomers wait meanwhile, but never for longer than a turn.
-    pub(crate) fn lock_exclusive(&self) -> Result<Lock> {
+    /// Keeps everybody else out, for a moment. Bounded by `patience`: newcomers wait meanwhile, but never for longer than
+    /// a turn.
+    pub(crate) fn lock_exclusive(&self, patience: Duration) -> Result<Lock> {
         let start = Instant::now();
         let mut turn = TURN;
-        while start.elapsed() < EXCLUSIVE_WAIT {
-            let Some(turnstile) = Lock::existing(&self.path, LockKind::Exclusive, EXCLUSIVE_WAIT)? else { break };
-            if let Some(lock) = Lock::acquire(&self.lock_path(), LockKind::Exclusive, turn)? {
+        while start.elapsed() < patience {
+            let Some(turnstile) = Lock::existing(&self.path, LockKind::Exclusive, patience)? else { break };
+            if let Some(lock) = Lock::acquire(&self.lock_path(), LockKind::Exclusive, turn.min(patience))? {
                 return Ok(lock);
             }
             drop(turnstile);
@@ -169,7 +170,7 @@ impl Store {
             std::thread::sleep(turn / 4);
             turn = (turn * 2).min(LONGEST_TURN);
         }
-        Err(self.busy(EXCLUSIVE_WAIT))
+        Err(self.busy(patience))
     }
 
     fn lock_path(&self) -> PathBuf {

@@ -7,8 +7,8 @@
 //!    time is over. Their bytes are freed after the lock was.
 //!
 //! A blob that was swept is gone in one step; a crash leaves the rest for the next sweep, and staging for the next start.
-//! Blobs that never had a snapshot are left alone until they are as old as the grace period: some file systems keep no
-//! locks, and a save may be at work there. While a snapshot cannot be read nothing is swept: a larder that can read it
+//! Blobs that never had a snapshot are left alone until they are as old as the grace period, which whoever asks gives:
+//! some file systems keep no locks, and a save may be at work there. While a snapshot cannot be read nothing is swept: a larder that can read it
 //! may need its blobs.
 
 use crate::blob::{BLOBS, BlobId, Digest, INGEST, QUARANTINE, SIDECAR, SaveId};
@@ -16,6 +16,7 @@ use crate::census::skim;
 use crate::error::{Error, Result};
 use crate::events::{Events, Phase};
 use crate::lease::{JOB, has_passed};
+use crate::remove::Dropping;
 use crate::store::{PINS, SESSIONS, SNAPSHOTS, Staging, Store, TREES, USES, chain};
 use larder_fs::{Dir, Kind, Lock, LockKind, Timestamp};
 use rayon::prelude::*;
@@ -102,6 +103,8 @@ pub(crate) struct Sweep<'a> {
     events: &'a dyn Events,
     grace: Grace,
     now: Timestamp,
+    /// How long each slice waits for others.
+    patience: Duration,
     /// Snapshots whose blobs are in `named`.
     read: HashSet<String>,
     named: Named,
@@ -110,8 +113,9 @@ pub(crate) struct Sweep<'a> {
 }
 
 impl<'a> Sweep<'a> {
-    pub(crate) fn new(store: &'a Store, orphaned: Named, grace: Grace, now: Timestamp, events: &'a dyn Events) -> Self {
-        Self { store, events, grace, now, read: HashSet::new(), named: Named::default(), orphaned }
+    pub(crate) fn new(store: &'a Store, orphaned: Named, how: &Dropping, events: &'a dyn Events) -> Self {
+        let Dropping { grace, now, patience, .. } = *how;
+        Self { store, events, grace, now, patience, read: HashSet::new(), named: Named::default(), orphaned }
     }
 
     /// Sweeps everything; stops early, with a warning, where others keep the store busy.
@@ -129,7 +133,7 @@ impl<'a> Sweep<'a> {
             // On a full disk there is no room for a directory: then everybody waits until the bytes are freed.
             let staging = self.store.staging().ok();
             {
-                let _exclusive = match self.store.lock_exclusive() {
+                let _exclusive = match self.store.lock_exclusive(self.patience) {
                     Ok(lock) => lock,
                     Err(e @ Error::Busy { .. }) => {
                         self.events.warn(&format!("not everything was swept: {}", chain(&e)));

@@ -43,20 +43,28 @@ impl Marks {
 
 /// What is asked beside the settings.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Asked {
+pub(crate) struct Asked<'a> {
     /// So much is to be free on the store's file system.
     pub(crate) need: Option<Size>,
     /// Evict as far as the marks ask for it, and no further.
     pub(crate) by_marks: bool,
     /// Change nothing.
     pub(crate) dry_run: bool,
+    /// Nobody asked for it, and a job waits: give up soon where others are at work.
+    pub(crate) unasked: bool,
+    /// Snapshots that stay because they are about to be restored.
+    pub(crate) expected: &'a [String],
 }
+
+/// How long a person who asked waits for others, and a job that did not.
+const PATIENCE: Duration = Duration::from_secs(30);
+const UNASKED: Duration = Duration::from_secs(1);
 
 /// Lets `collect` have what the settings ask of an eviction.
 pub(crate) fn with_request<T>(
     store: &Store,
     settings: &Settings,
-    asked: Asked,
+    asked: Asked<'_>,
     collect: impl FnOnce(&GcRequest<'_>) -> Result<T>,
 ) -> Result<T> {
     let marks = Marks { high: settings.high.value, low: settings.low.value };
@@ -71,7 +79,11 @@ pub(crate) fn with_request<T>(
         PATHS => Retention { newest: keep, each_key: true },
         _ => Retention { newest: keep, each_key: false },
     };
-    let total = Volume::space(&Dir::open(store.path())?)?.total;
+    let dir = Dir::open(store.path())?;
+    let total = Volume::space(&dir)?.total;
+    // A save keeps the store's lock until its snapshot has a name. Where nobody gets round that lock, what has no
+    // snapshot while larder holds it is of a save that died.
+    let blobs = if Volume::of(&dir)?.has_true_locks() { Duration::ZERO } else { Grace::default().blobs };
     collect(&GcRequest {
         now: Timestamp::now(),
         retention: &retention,
@@ -81,7 +93,9 @@ pub(crate) fn with_request<T>(
         wanted: &wanted,
         only_for_space: asked.by_marks,
         lease: settings.lease.value.0.unwrap_or(Duration::MAX),
-        grace: Grace::default(),
+        grace: Grace { blobs, ..Grace::default() },
+        expected: asked.expected,
+        patience: if asked.unasked { UNASKED } else { PATIENCE },
         dry_run: asked.dry_run,
     })
 }

@@ -28,6 +28,7 @@ mod schemas;
 mod settings;
 mod sources;
 mod talk;
+mod watch;
 mod world;
 
 use clap::Parser;

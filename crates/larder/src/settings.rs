@@ -65,6 +65,7 @@ pub(crate) struct Layer {
     pub(crate) high: Option<u8>,
     pub(crate) low: Option<u8>,
     pub(crate) lease: Option<Span>,
+    pub(crate) guard: Option<bool>,
     pub(crate) care: Option<Vec<Care>>,
 }
 
@@ -100,6 +101,8 @@ pub(crate) struct Settings {
     pub(crate) low: Setting<u8>,
     /// How long the snapshot of a job stays whose process is gone.
     pub(crate) lease: Setting<Span>,
+    /// Whether jobs keep the store's disk between the marks by themselves.
+    pub(crate) guard: Setting<bool>,
     /// Folders of others in which `guard` deletes what is old.
     pub(crate) care: Setting<Vec<Care>>,
 }
@@ -147,6 +150,7 @@ impl Settings {
             low: pick(layers, |layer| layer.low, 70),
             // After that GitHub ends a job that says nothing else.
             lease: pick(layers, |layer| layer.lease, Span::hours(6)),
+            guard: pick(layers, |layer| layer.guard, true),
             care: pick(layers, |layer| layer.care.clone(), Vec::new()),
         }
     }
@@ -175,6 +179,7 @@ impl Settings {
             ("high", self.high.value.to_string(), &self.high.source),
             ("low", self.low.value.to_string(), &self.low.source),
             ("lease", self.lease.value.to_string(), &self.lease.source),
+            ("guard", self.guard.value.to_string(), &self.guard.source),
             ("care", care.join(", "), &self.care.source),
         ]
     }
@@ -217,6 +222,7 @@ pub(crate) fn environment_layers(env: &dyn Fn(&str) -> Option<OsString>) -> Resu
     add("LARDER_HIGH", &|text, layer| number(text).map(|high| layer.high = high))?;
     add("LARDER_LOW", &|text, layer| number(text).map(|low| layer.low = low))?;
     add("LARDER_LEASE", &|text, layer| text.parse().map(|lease| layer.lease = Some(lease)))?;
+    add("LARDER_GUARD", &|text, layer| boolean(text).map(|guard| layer.guard = Some(guard)))?;
     Ok(layers)
 }
 

@@ -326,6 +326,8 @@ pub(crate) fn gc_request() -> GcRequest<'static> {
         only_for_space: false,
         lease: Duration::from_secs(6 * 3600),
         grace: Grace::default(),
+        expected: &[],
+        patience: Duration::from_secs(30),
         dry_run: false,
     }
 }

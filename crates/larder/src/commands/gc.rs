@@ -100,7 +100,7 @@ pub(super) fn run(global: &Global, args: &GcArgs) -> Result<u8> {
     let typed = Typed { budget: args.budget, max_age: args.max_age, keep: args.keep, ..Typed::default() };
     let settings = settings_here(global, &typed)?;
     check(&settings)?;
-    let asked = Asked { need: args.need, by_marks: false, dry_run: args.dry_run };
+    let asked = Asked { need: args.need, dry_run: args.dry_run, ..Asked::default() };
     let collected = match faults::open_existing(&settings.store.value, &talk)? {
         Some(store) => {
             let collect = |request: &GcRequest<'_>| Ok(store.gc(request, &talk)?);
@@ -131,7 +131,7 @@ pub(super) fn run(global: &Global, args: &GcArgs) -> Result<u8> {
 }
 
 /// Settings that contradict each other.
-pub(super) fn check(settings: &Settings) -> Result<()> {
+pub(crate) fn check(settings: &Settings) -> Result<()> {
     let (high, low) = (settings.high.value, settings.low.value);
     if low > high || high > 100 {
         return Err(UsageError(format!("high = {high} and low = {low}: expected low <= high <= 100")).into());
@@ -196,7 +196,8 @@ fn sized(bytes: u64) -> String {
     ByteSize(bytes).display().si().to_string()
 }
 
-fn sentence(short: &Short) -> String {
+/// What could not be reached, for people.
+pub(crate) fn sentence(short: &Short) -> String {
     let mut wanted = Vec::new();
     if short.wanted.bytes > 0 {
         wanted.push(format!("{} more would have to go free", sized(short.wanted.bytes)));

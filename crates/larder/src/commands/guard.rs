@@ -6,7 +6,7 @@ use crate::disk::{self, Asked, Marks};
 use crate::report::{self, SCHEMA_VERSION};
 use crate::request::{self, Typed};
 use crate::talk::Talk;
-use crate::{care, faults};
+use crate::{care, faults, history};
 use anyhow::Result;
 use bytesize::ByteSize;
 use larder_fs::{Dir, Space, Volume};
@@ -112,8 +112,16 @@ pub(super) fn run(global: &Global, args: &GuardArgs) -> Result<u8> {
         let space = Volume::space(directory)?;
         // Nothing but this look, where there is room.
         if marks.wanted(&space) != larder_store::evict::Freed::default() || space.available < need {
-            let asked = Asked { need: args.need.filter(|_| need > 0), by_marks: true, dry_run: args.dry_run };
+            let asked = Asked {
+                need: args.need.filter(|_| need > 0),
+                by_marks: true,
+                dry_run: args.dry_run,
+                ..Asked::default()
+            };
             let collected = disk::with_request(store, &settings, asked, |request| Ok(store.gc(request, &talk)?))?;
+            if !args.dry_run {
+                history::collected(store, &collected, &talk);
+            }
             planned = if args.dry_run { collected.plan.freed.bytes } else { 0 };
             evicted.extend(collected.evicted.into_iter().filter(|one| !one.kept).map(|one| one.eviction.id));
         }

@@ -8,7 +8,7 @@ use crate::settings::Settings;
 use crate::sources::{self, Checkout};
 use crate::talk::{self, Talk};
 use crate::world::World;
-use crate::{faults, history, home};
+use crate::{faults, history, home, watch};
 use anyhow::Result;
 use larder_store::{EventKind, Events, Guide, LinkMode, RestoreRequest, Restored, Store};
 use std::time::Instant;
@@ -36,6 +36,11 @@ pub(super) fn run(global: &Global, args: &RestoreArgs) -> Result<u8> {
     let world = World::find(&dir, &[], &settings, &talk);
     let mut request = Request::resolve(&args.which, &args.how, &settings, &dir, &[], &world)?;
     let opened = faults::open(&settings.store.value, &talk).inspect(|store| request.learn(store));
+    let opened = opened.inspect(|store| {
+        if !args.dry_run {
+            watch::keep_room(store, &settings, Some(&request), &talk);
+        }
+    });
     let opened = opened.inspect(|store| drop(home::restore(store, &request, &settings, args.dry_run, &talk)));
     let told = |store: Store| {
         let restored = restore(&store, &request, &settings, args.dry_run, &talk);

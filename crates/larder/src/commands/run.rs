@@ -10,6 +10,7 @@ use crate::report::{self, CargoHome, Result as Outcome, Run, Transfer};
 use crate::request::{self, Request, Typed};
 use crate::sources::After;
 use crate::talk::{self, Talk};
+use crate::watch;
 use crate::world::World;
 use anyhow::Result;
 use larder_store::{EventKind, Events, LinkMode, Store};
@@ -61,6 +62,9 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
             None
         }
     };
+    if let Some((store, request)) = &cache {
+        watch::keep_room(store, &settings, Some(request), &talk);
+    }
     let home_before =
         cache.as_ref().and_then(|(store, request)| home::restore(store, request, &settings, false, &talk));
     // What a restore left half changed is nobody's world: saving it would make it everybody's.
@@ -114,6 +118,7 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     };
     if let Some((store, _)) = &cache {
         store.end_jobs();
+        watch::keep_room(store, &settings, None, &talk);
     }
     talk.finish();
     say(&talk, &restored, saved.as_ref());

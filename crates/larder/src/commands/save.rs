@@ -8,7 +8,7 @@ use crate::settings::Settings;
 use crate::sources::{self, After};
 use crate::talk::{self, Talk};
 use crate::world::World;
-use crate::{faults, history, home};
+use crate::{faults, history, home, watch};
 use anyhow::{Result, bail};
 use larder_store::{EventKind, Events, Review, SaveRequest, Snapshot, Store, TreeKind};
 use std::time::Instant;
@@ -45,6 +45,7 @@ pub(super) fn run(global: &Global, args: &SaveArgs) -> Result<u8> {
         home::save(&store, &request, &settings, None, args.dry_run, &talk);
         if !args.dry_run {
             home::end_job(&store, &request);
+            watch::keep_room(&store, &settings, None, &talk);
         }
         saved
     };

@@ -1,7 +1,7 @@
 //! Disks that fill up: real ones, in files.
 
 use crate::support::volume::Volume;
-use crate::support::{Sandbox, args, skip};
+use crate::support::{Args, Sandbox, args, said, skip};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -100,4 +100,55 @@ fn folders_under_care_are_cleaned_by_age_and_nothing_else_is() {
     fs::write(sandbox.path("larder.toml"), care(&temp, "0s")).unwrap();
     let refused = sandbox.said(["guard"]).ends(2);
     assert!(refused.err.contains("not into a repository"), "{refused}");
+}
+
+#[test]
+fn jobs_keep_room_by_themselves() {
+    let Some((_volume, sandbox)) = on_a_small_disk(&["a", "b", "c", "d", "e"]) else { return };
+    let keys = || -> Vec<String> {
+        let listed = sandbox.json(["ls"]);
+        let all = listed["snapshots"].as_array().unwrap().iter();
+        all.map(|one| one["key"].as_str().unwrap().to_owned()).collect()
+    };
+    let used = sandbox.json(["guard", "--high", "99"])["disks"][0]["used_percent"].as_u64().unwrap();
+    let tree = sandbox.path("tree");
+    let words = |verb: &str, key: &str| args([verb, "--key", key, "--path"]).with(&tree);
+    let with_marks = |words: Args, high: u64, low: u64| {
+        let mut command = sandbox.larder(words);
+        command.env("LARDER_GUARD", "1").env("LARDER_HIGH", high.to_string()).env("LARDER_LOW", low.to_string());
+        command
+    };
+    let (high, low) = (used - 1, used - 15);
+    // Not where it is switched off, not where nothing may change, not while there is room.
+    let mut off = with_marks(words("restore", "a"), high, low);
+    said(off.env("LARDER_GUARD", "0")).ok();
+    fs::remove_dir_all(&tree).unwrap();
+    said(&mut with_marks(words("restore", "a").with("--dry-run"), high, low)).ok();
+    said(&mut with_marks(words("restore", "a"), 99, 98)).ok();
+    fs::remove_dir_all(&tree).unwrap();
+    assert_eq!(keys().len(), 5);
+    // A store where others are at work is left to the next job, soon.
+    let lock = fs::File::open(sandbox.store.join("lock")).unwrap();
+    lock.lock_shared().unwrap();
+    let busy = said(&mut with_marks(args(["-v"]).and(words("restore", "a")), high, low)).ok();
+    assert!(busy.err.contains("no room is made") && busy.out.contains("hit a"), "{busy}");
+    drop(lock);
+    fs::remove_dir_all(&tree).unwrap();
+    assert_eq!(keys().len(), 5);
+    // What the job is about to restore stays, though it is the oldest.
+    let job = words("run", "a").and(["--save", "never", "--", "test", "-f"]).with(tree.join("own"));
+    let done = said(&mut with_marks(job, high, low)).ok();
+    assert!(done.err.contains("evicted 2 snapshots"), "{done}");
+    assert_eq!(keys(), ["e", "d", "a"]);
+    let told = fs::read_dir(sandbox.store.join("events")).unwrap();
+    let told: String = told.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
+    assert_eq!(told.matches("\"evict\"").count(), 2, "{told}");
+    // And after a save there is room for the next one.
+    fill(&tree.join("own"), 77, 4);
+    let done = said(&mut with_marks(words("save", "f"), low, low - 10)).ok();
+    assert!(done.err.contains("evicted") && done.out.contains("saved f"), "{done}");
+    // Settings that contradict each other are told, and fail no job.
+    let odd = said(&mut with_marks(words("restore", "f"), 1, 2)).ok();
+    assert!(odd.err.contains("warning: no room is made: high = 1 and low = 2"), "{odd}");
+    sandbox.said(["verify"]).ok();
 }

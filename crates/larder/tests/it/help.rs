@@ -531,6 +531,7 @@ fn every_setting_shows_where_it_comes_from() {
     high            80                               default
     low             70                               default
     lease           6h                               default
+    guard           false                            LARDER_GUARD
     care                                             default
     ");
     // The command line is stronger than all of them.
@@ -556,6 +557,7 @@ fn every_setting_shows_where_it_comes_from() {
     high            80                               default
     low             70                               default
     lease           6h                               default
+    guard           false                            LARDER_GUARD
     care                                             default
     ");
 }

@@ -74,7 +74,7 @@ impl World {
         command.env("PATH", &*PATH).env("HOME", self.root.join("home")).env("CARGO_HOME", self.root.join("cargo-home"));
         command.envs([("CARGO_NET_OFFLINE", "true"), ("CARGO_TERM_COLOR", "never"), ("LC_ALL", "C")]);
         command.envs([("CARGO_PROFILE_DEV_DEBUG", "0"), ("CARGO_PROFILE_RELEASE_DEBUG", "0")]);
-        command.env("LARDER_STORE", self.root.join("store"));
+        command.env("LARDER_STORE", self.root.join("store")).env("LARDER_GUARD", "0");
         command.envs(self.layout.env().iter().copied());
         command
     }
