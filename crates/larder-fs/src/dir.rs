@@ -299,6 +299,12 @@ impl Dir {
         })
     }
 
+    /// Gives `name`, which must not be a symbolic link, to another user; root alone may. Its group stays.
+    pub fn set_owner(&self, name: &OsStr, uid: u32) -> Result<()> {
+        let owner = Some(rustix::fs::Uid::from_raw(uid));
+        self.run("give away", name, || rustix::fs::chownat(&self.fd, name, owner, None, AtFlags::SYMLINK_NOFOLLOW))
+    }
+
     /// Sets the permission bits of this directory itself.
     pub fn set_mode_self(&self, mode: u32) -> Result<()> {
         fault::check("set mode of").map_err(|e| Error::new("set mode of", &self.path, e))?;

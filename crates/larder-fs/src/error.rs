@@ -35,6 +35,11 @@ impl Error {
         self.kind() == io::ErrorKind::AlreadyExists
     }
 
+    /// Whether a symbolic link stood where none may.
+    pub fn is_link(&self) -> bool {
+        self.is(rustix::io::Errno::LOOP)
+    }
+
     /// Whether the kernel answered with this error.
     pub fn is(&self, errno: rustix::io::Errno) -> bool {
         self.source.raw_os_error() == Some(errno.raw_os_error())

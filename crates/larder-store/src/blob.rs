@@ -101,7 +101,12 @@ impl BlobId {
         }
     }
 
-    fn sidecar(self) -> Option<OsString> {
+    /// What the names in quarantine begin with that speak of this blob.
+    pub(crate) fn flat_name(self) -> String {
+        self.path().to_string_lossy().replace('/', "-")
+    }
+
+    pub(crate) fn sidecar(self) -> Option<OsString> {
         match self {
             Self::Digest(_) => None,
             Self::Ingest(..) => {
@@ -226,7 +231,11 @@ impl Blobs<'_> {
             Content::Ingest { .. } => {
                 let sidecar = BlobId::of(&inode.content).and_then(BlobId::sidecar);
                 let Some(sidecar) = sidecar else { return Ok(None) };
-                let bytes = larder_fs::read_optional(&self.root.join(&sidecar))?;
+                let bytes = match larder_fs::read_optional(&self.root.join(&sidecar)) {
+                    // Something else stands there: nobody knows the digest.
+                    Err(e) if e.kind() == std::io::ErrorKind::IsADirectory => None,
+                    other => other?,
+                };
                 let hash = bytes.and_then(|bytes| blake3::Hash::from_hex(bytes.trim_ascii()).ok());
                 Ok(hash.map(Digest::from))
             }
@@ -250,8 +259,7 @@ impl Blobs<'_> {
     /// Sets a damaged blob aside. The name in quarantine says where it was; nothing is deleted.
     pub(crate) fn quarantine(&self, id: BlobId) -> Result<OsString> {
         let from = id.path();
-        let flat = from.to_string_lossy().replace('/', "-");
-        let to: OsString = format!("{QUARANTINE}/{flat}.{:08x}", fastrand::u32(..)).into();
+        let to: OsString = format!("{QUARANTINE}/{}.{:08x}", id.flat_name(), fastrand::u32(..)).into();
         self.root.rename(&from, self.root, &to)?;
         Ok(to)
     }

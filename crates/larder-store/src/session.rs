@@ -139,6 +139,11 @@ fn in_use(root: &Path) -> Error {
     Error::BusyRoot { path: root.to_path_buf(), waited_s: 0 }
 }
 
+/// Whether these are not the bytes of a record, whatever its version, as it was written.
+pub(crate) fn is_damaged(bytes: &[u8]) -> bool {
+    bytes.split_first_chunk::<32>().is_none_or(|(digest, body)| blake3::hash(body).as_bytes() != digest)
+}
+
 fn decode(bytes: &[u8], path: &Path) -> Option<Session> {
     let (digest, body) = bytes.split_first_chunk::<32>()?;
     if blake3::hash(body).as_bytes() != digest {

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 const MAGIC: &[u8; 16] = b"larder snapshot\n";
 /// Version 1 had no provenance. Only this version is read: an unreadable snapshot is a miss, and the next save
 /// publishes one that can be read.
-const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 2;
 const PREAMBLE: usize = 16 + 4 + 4 + 3 * 8 + 4 * 32;
 /// No header is longer: it holds a key, some parts and the roots' paths.
 const MAX_HEADER: u32 = 16 << 20;
@@ -178,6 +178,11 @@ impl Snapshot {
         let roots = decode_body(&body, &header, reader.preamble.inline.len).map_err(|reason| reader.bad(reason))?;
         let inline = reader.preamble.inline;
         Ok(Self { header, provenance, roots, path: path.to_path_buf(), file: reader.file, inline })
+    }
+
+    /// Reads and checks every section; the inline one is not kept.
+    pub(crate) fn load_whole(path: &Path) -> Result<Self> {
+        Self::load(path).and_then(|snapshot| snapshot.inline().map(|_| snapshot))
     }
 
     /// Header and provenance alone: enough to judge how near it is.
@@ -440,6 +445,15 @@ fn file_name(path: &Path) -> std::borrow::Cow<'_, str> {
 fn time_of_id(id: &str) -> Option<u64> {
     // The last moment that twelve digits can tell has no successor: no clock names it.
     id.get(..12).and_then(|time| u64::from_str_radix(time, 16).ok()).filter(|time| *time < (1 << 48) - 1)
+}
+
+/// The version that the file at `path` names; `None` where it is no snapshot or cannot be read.
+pub(crate) fn version_of(path: &Path) -> Option<u32> {
+    let (parent, name) = path.parent().zip(path.file_name())?;
+    let file = Dir::open(parent).ok()?.open_file(name).ok()?;
+    let head: [u8; 20] = larder_fs::read_up_to(&file, 20, path).ok()?.try_into().ok()?;
+    let (magic, version) = head.split_at(16);
+    (magic == MAGIC).then(|| u32::from_le_bytes(version.try_into().expect("four bytes")))
 }
 
 /// Loads the snapshot, or warns and returns `None` when it cannot be used.

@@ -38,7 +38,7 @@ use std::time::{Duration, Instant};
 
 /// The format that this version reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
-const FORMAT: &str = "FORMAT";
+pub(crate) const FORMAT: &str = "FORMAT";
 const MAGIC: &str = "larder store";
 pub(crate) const TMP: &str = "tmp";
 pub(crate) const SNAPSHOTS: &str = "snapshots";
@@ -46,10 +46,10 @@ pub(crate) const SESSIONS: &str = "sessions";
 pub(crate) const TREES: &str = "trees";
 pub(crate) const PINS: &str = "pins";
 pub(crate) const USES: &str = "uses";
-const ROOMS: [&str; 9] = [BLOBS, INGEST, QUARANTINE, SNAPSHOTS, SESSIONS, TREES, PINS, USES, TMP];
+pub(crate) const ROOMS: [&str; 9] = [BLOBS, INGEST, QUARANTINE, SNAPSHOTS, SESSIONS, TREES, PINS, USES, TMP];
 
 /// How long restore and save wait while somebody deletes blobs.
-const SHARED_WAIT: Duration = Duration::from_secs(60);
+pub(crate) const SHARED_WAIT: Duration = Duration::from_secs(60);
 /// How long a removal that somebody asked for waits for restores and saves to end.
 pub(crate) const EXCLUSIVE_WAIT: Duration = Duration::from_secs(30);
 /// How long a removal keeps newcomers waiting the first time; twice as long every next time, up to the last.
@@ -177,8 +177,14 @@ impl Store {
         self.path.join("lock")
     }
 
-    fn busy(&self, waited: Duration) -> Error {
+    pub(crate) fn busy(&self, waited: Duration) -> Error {
         Error::Busy { path: self.path.clone(), waited_s: waited.as_secs() }
+    }
+
+    /// A handle on what may be a damaged store: nothing was looked at, made or swept.
+    pub(crate) fn unchecked(root: Dir, path: &Path) -> Self {
+        let path = path.to_path_buf();
+        Self { root, path, read_only: false, overlays: Mutex::default(), jobs: Mutex::default() }
     }
 
     /// Opens one of the store's directories.
@@ -208,7 +214,7 @@ impl Store {
 }
 
 /// Removes `name` from a directory for staging, unless a living process keeps it.
-fn sweep_one(tmp: &Dir, name: &OsStr) -> Result<()> {
+pub(crate) fn sweep_one(tmp: &Dir, name: &OsStr) -> Result<()> {
     let Some(meta) = tmp.stat_optional(name)? else { return Ok(()) };
     // Nobody stages anything but directories; opening anything else might follow a link or never return.
     if meta.kind != Kind::Dir {
@@ -336,7 +342,29 @@ fn read_format(root: &Dir, path: &Path) -> Result<bool> {
     Err(Error::ForeignFormat { path: path.to_path_buf(), found: found.to_owned(), known: FORMAT_VERSION })
 }
 
-fn write_format(root: &Dir) -> Result<()> {
+/// What a FORMAT file says.
+pub(crate) enum FormatFile {
+    /// This version.
+    Ours,
+    /// Another version, which is named.
+    Other(String),
+    /// Nothing that larder wrote, or not all of it.
+    Unreadable,
+}
+
+/// Reads a FORMAT file for who repairs it: what larder never wrote is damage, not another version.
+pub(crate) fn parse_format(bytes: &[u8]) -> FormatFile {
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines = text.lines();
+    let version = lines.next().filter(|line| *line == MAGIC).and(lines.next());
+    match version.and_then(|line| line.strip_prefix("version ")).map(|version| (version, version.parse::<u32>())) {
+        Some((_, Ok(FORMAT_VERSION))) => FormatFile::Ours,
+        Some((version, Ok(_))) => FormatFile::Other(version.to_owned()),
+        _ => FormatFile::Unreadable,
+    }
+}
+
+pub(crate) fn write_format(root: &Dir) -> Result<()> {
     let staged: OsString = format!("{FORMAT}.{:016x}", fastrand::u64(..)).into();
     let text = format!("{MAGIC}\nversion {FORMAT_VERSION}\n");
     larder_fs::write_new(root, &staged, &[text.as_bytes()], true)?;

@@ -58,7 +58,7 @@ impl TreeKind {
 }
 
 /// A prepared tree that was found.
-struct Prepared {
+pub(crate) struct Prepared {
     path: PathBuf,
     /// Inode numbers by root and inode of the manifest.
     inodes: Vec<Vec<u64>>,
@@ -255,7 +255,12 @@ impl Store {
     }
 
     /// Compares a prepared tree with the manifests and its record of inode numbers.
-    fn check_tree(&self, path: PathBuf, snapshot: &Snapshot, events: &dyn Events) -> Result<Option<Prepared>> {
+    pub(crate) fn check_tree(
+        &self,
+        path: PathBuf,
+        snapshot: &Snapshot,
+        events: &dyn Events,
+    ) -> Result<Option<Prepared>> {
         events.phase(Phase::Check, 0);
         let Some(bytes) = larder_fs::read_optional(&path.join(RECORD))? else { return Ok(None) };
         let Some((digest, body)) = bytes.split_first_chunk::<32>() else { return Ok(None) };

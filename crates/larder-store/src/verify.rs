@@ -26,7 +26,7 @@ pub struct Verified {
     pub digested: u64,
     /// What is damaged: file and reason.
     pub damaged: Vec<(PathBuf, String)>,
-    /// Blobs that snapshots name and that were set aside earlier.
+    /// Blobs that snapshots name and that were set aside earlier, or are known to be lost.
     pub set_aside: u64,
 }
 
@@ -37,11 +37,27 @@ impl Verified {
     }
 }
 
-enum Finding {
+/// What is to be said of a blob that a snapshot names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// It has the bytes that it should have, so many. A digest that nobody had written down is here.
+    Sound { bytes: u64, new: Option<Digest> },
+    /// It is gone.
+    Missing,
+    /// It is damaged, and would be taken for sound.
+    Damaged(String),
+    /// It cannot be judged, or not by itself.
+    Unclear(String),
+}
+
+enum Told {
     Sound { bytes: u64, digested: bool },
     SetAside,
     Damaged(PathBuf, String),
 }
+
+/// The blobs that snapshots name, each with a record of it.
+pub(crate) type Wanted = BTreeMap<BlobId, Inode>;
 
 impl Store {
     /// Reads and checks every snapshot and every blob that one of them names.
@@ -52,105 +68,125 @@ impl Store {
     pub fn verify(&self, events: &dyn Events) -> Result<Verified> {
         let _shared = self.lock_shared()?;
         let mut verified = Verified::default();
-        let mut wanted: BTreeMap<BlobId, Inode> = BTreeMap::new();
+        let mut wanted = Wanted::new();
         for found in self.snapshots()? {
-            let read = Snapshot::load(&found.path).and_then(|snapshot| snapshot.inline().map(|_| snapshot));
-            match read {
+            match Snapshot::load_whole(&found.path) {
                 Ok(snapshot) => {
                     verified.snapshots += 1;
-                    for inode in snapshot.roots.into_iter().flat_map(|manifest| manifest.inodes) {
-                        if let Some(id) = BlobId::of(&inode.content) {
-                            wanted.entry(id).or_insert(inode);
-                        }
-                    }
+                    want(&mut wanted, snapshot);
                 }
                 Err(Error::Fs(e)) if e.is_not_found() => {}
                 Err(e) => verified.damaged.push((found.path, chain(&e))),
             }
         }
-        let set_aside: Vec<String> = self
-            .room(QUARANTINE)?
-            .entries()?
-            .into_iter()
-            .map(|entry| entry.name.to_string_lossy().into_owned())
-            .collect();
+        let set_aside = self.names_set_aside()?;
         events.phase(Phase::Digest, wanted.len() as u64);
         let wanted: Vec<(BlobId, Inode)> = wanted.into_iter().collect();
-        let findings: Vec<Finding> = wanted
+        let told: Vec<Told> = wanted
             .par_iter()
             .map(|(id, inode)| {
-                let finding = self.verify_blob(*id, inode, &set_aside, events);
+                let told = self.verify_blob(*id, inode, &set_aside, events);
                 events.advance(1);
-                finding
+                told
             })
             .collect::<Result<_>>()?;
-        for finding in findings {
-            match finding {
-                Finding::Sound { bytes, digested } => {
+        for told in told {
+            match told {
+                Told::Sound { bytes, digested } => {
                     verified.blobs += 1;
                     verified.bytes += bytes;
                     verified.digested += u64::from(digested);
                 }
-                Finding::SetAside => verified.set_aside += 1,
-                Finding::Damaged(path, reason) => verified.damaged.push((path, reason)),
+                Told::SetAside => verified.set_aside += 1,
+                Told::Damaged(path, reason) => verified.damaged.push((path, reason)),
             }
         }
         Ok(verified)
     }
 
-    fn verify_blob(&self, id: BlobId, inode: &Inode, set_aside: &[String], events: &dyn Events) -> Result<Finding> {
+    /// What lies in quarantine, by name.
+    pub(crate) fn names_set_aside(&self) -> Result<Vec<String>> {
+        let entries = self.room(QUARANTINE)?.entries()?;
+        Ok(entries.into_iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect())
+    }
+
+    fn verify_blob(&self, id: BlobId, inode: &Inode, set_aside: &[String], events: &dyn Events) -> Result<Told> {
         let blobs = self.blobs();
         let path = self.root.join(id.path());
-        let Some(meta) = blobs.stat(id)? else {
-            let flat = format!("{}.", id.path().to_string_lossy().replace('/', "-"));
-            return Ok(match set_aside.iter().any(|name| name.starts_with(&flat)) {
-                true => Finding::SetAside,
-                false => Finding::Damaged(path, "it is missing".into()),
-            });
-        };
-        let reason = match mismatch(inode, &meta) {
-            Some(reason) => match blobs.blame(inode, &meta, reason) {
-                Ok(Checked::Damaged(reason)) => reason,
-                Ok(Checked::Unproven(reason)) => return Ok(Finding::Damaged(path, reason)),
-                Ok(_) => unreachable!("a blob that does not fit its record is not sound"),
-                Err(Error::Fs(e)) => return Ok(Finding::Damaged(path, chain(&e))),
-                Err(e) => return Err(e),
-            },
-            None => {
-                let digest: Digest = match blobs.digest(id) {
-                    Ok(digest) => digest,
-                    Err(Error::Fs(e)) => return Ok(Finding::Damaged(path, chain(&e))),
-                    Err(e) => return Err(e),
+        let reason = match self.judge_blob(id, inode)? {
+            Finding::Sound { bytes, new } => {
+                let recorded = match new {
+                    Some(digest) if !self.is_read_only() => match blobs.record_digest(id, digest) {
+                        Ok(()) => true,
+                        // The disk may be full: the blob is sound all the same.
+                        Err(e) => {
+                            events.warn(&format!("a digest could not be written down: {}", chain(&e)));
+                            false
+                        }
+                    },
+                    _ => false,
                 };
-                match blobs.recorded_digest(inode)? {
-                    Some(recorded) if recorded != digest => "its bytes do not have the recorded digest".into(),
-                    Some(_) => return Ok(Finding::Sound { bytes: meta.size, digested: false }),
-                    // A digest computed now would vouch for whatever the copying made of the bytes.
-                    None if blobs.is_copy(inode, &meta) => "it was copied before its digest was known".into(),
-                    None => {
-                        let recorded = match self.is_read_only() {
-                            true => false,
-                            false => match blobs.record_digest(id, digest) {
-                                Ok(()) => true,
-                                // The disk may be full: the blob is sound all the same.
-                                Err(e) => {
-                                    events.warn(&format!("a digest could not be written down: {}", chain(&e)));
-                                    false
-                                }
-                            },
-                        };
-                        return Ok(Finding::Sound { bytes: meta.size, digested: recorded });
-                    }
-                }
+                return Ok(Told::Sound { bytes, digested: recorded });
             }
+            Finding::Missing if is_set_aside(id, set_aside) => return Ok(Told::SetAside),
+            Finding::Missing => return Ok(Told::Damaged(path, MISSING.into())),
+            Finding::Unclear(reason) => return Ok(Told::Damaged(path, reason)),
+            Finding::Damaged(reason) => reason,
         };
         if self.is_read_only() {
-            return Ok(Finding::Damaged(path, reason));
+            return Ok(Told::Damaged(path, reason));
         }
         match blobs.quarantine(id) {
-            Ok(to) => Ok(Finding::Damaged(path, format!("{reason}; it was moved to {}", self.root.join(to).display()))),
-            Err(Error::Fs(e)) if e.is_not_found() => Ok(Finding::SetAside),
+            Ok(to) => Ok(Told::Damaged(path, format!("{reason}; it was moved to {}", self.root.join(to).display()))),
+            Err(Error::Fs(e)) if e.is_not_found() => Ok(Told::SetAside),
             Err(e) => Err(e),
         }
     }
+
+    /// Compares a blob with its record and its digest; changes nothing.
+    pub(crate) fn judge_blob(&self, id: BlobId, inode: &Inode) -> Result<Finding> {
+        let blobs = self.blobs();
+        let Some(meta) = blobs.stat(id)? else { return Ok(Finding::Missing) };
+        if let Some(reason) = mismatch(inode, &meta) {
+            return match blobs.blame(inode, &meta, reason) {
+                Ok(Checked::Damaged(reason)) => Ok(Finding::Damaged(reason)),
+                Ok(Checked::Unproven(reason)) => Ok(Finding::Unclear(reason)),
+                Ok(_) => unreachable!("a blob that does not fit its record is not sound"),
+                Err(Error::Fs(e)) => Ok(Finding::Unclear(chain(&e))),
+                Err(e) => Err(e),
+            };
+        }
+        let digest: Digest = match blobs.digest(id) {
+            Ok(digest) => digest,
+            Err(Error::Fs(e)) => return Ok(Finding::Unclear(chain(&e))),
+            Err(e) => return Err(e),
+        };
+        Ok(match blobs.recorded_digest(inode)? {
+            Some(recorded) if recorded != digest => {
+                Finding::Damaged("its bytes do not have the recorded digest".into())
+            }
+            Some(_) => Finding::Sound { bytes: meta.size, new: None },
+            // A digest computed now would vouch for whatever the copying made of the bytes.
+            None if blobs.is_copy(inode, &meta) => Finding::Damaged("it was copied before its digest was known".into()),
+            None => Finding::Sound { bytes: meta.size, new: Some(digest) },
+        })
+    }
+}
+
+/// What is said of a blob that is gone.
+pub(crate) const MISSING: &str = "it is missing";
+
+/// Adds the blobs that a snapshot names.
+pub(crate) fn want(wanted: &mut Wanted, snapshot: Snapshot) {
+    for inode in snapshot.roots.into_iter().flat_map(|manifest| manifest.inodes) {
+        if let Some(id) = BlobId::of(&inode.content) {
+            wanted.entry(id).or_insert(inode);
+        }
+    }
+}
+
+/// Whether quarantine has a blob, or a note that it is lost.
+pub(crate) fn is_set_aside(id: BlobId, set_aside: &[String]) -> bool {
+    let flat = format!("{}.", id.flat_name());
+    set_aside.iter().any(|name| name.starts_with(&flat))
 }

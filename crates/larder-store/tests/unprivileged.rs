@@ -5,7 +5,7 @@
 
 mod support;
 
-use larder_store::{Error, LinkMode, Opaque, Outcome, Snapshot, TreeKind};
+use larder_store::{Error, LinkMode, Opaque, Outcome, Remedy, Repaired, Snapshot, Store, TreeKind};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -268,4 +268,68 @@ fn an_overlay_in_a_user_namespace() {
     assert_same(&changed, &scan(&dir.join("other")), "saved from the overlay");
     store.restore(&restore_request(&dest, "k", &ByName, LinkMode::Copy), &()).unwrap();
     assert_same(&scan(&src), &scan(&dest), "after the overlay");
+}
+
+fn repair(store: &Path) -> Repaired {
+    Store::repair(store, false, &()).unwrap().expect("there is a store")
+}
+
+#[test]
+fn a_store_that_keeps_its_own_account_out_is_opened() {
+    let Some(dir) = as_nobody("a_store_that_keeps_its_own_account_out_is_opened", |_| {}) else { return };
+    let (src, path) = (dir.join("src"), dir.join("store"));
+    small_tree(&src, 0);
+    let store = open(&path);
+    save(&store, &src, "k", &ByName).unwrap();
+    let snapshot = store.find_exact(&place(), "k").unwrap()[0].path.clone();
+    for (closed, mode) in
+        [(&snapshot, 0o000), (&path.join("snapshots"), 0o600), (&path.join("blobs"), 0o000), (&path, 0o000)]
+    {
+        chmod(closed, mode);
+    }
+    let repaired = repair(&path);
+    assert!(repaired.is_clean(), "{repaired:#?}");
+    let opened = repaired.steps.iter().filter(|step| matches!(step.remedy, Remedy::SetMode(_))).count();
+    assert_eq!((opened, repaired.steps.len()), (4, 4), "{repaired:#?}");
+    assert_eq!(repair(&path).steps, []);
+    let restored = restore(&open(&path), &dir.join("dest"), "k", &ByName).unwrap();
+    assert_eq!(restored.outcome, Outcome::Hit);
+    assert_same(&scan(&src), &scan(&dir.join("dest")), "restored");
+}
+
+#[test]
+fn what_another_account_closed_is_named_with_the_command_that_helps() {
+    let arrange = |base: &Path| {
+        let (src, path) = (base.join("theirs/src"), base.join("theirs/store"));
+        small_tree(&src, 0);
+        let store = open(&path);
+        save(&store, &src, "k", &Opaque).unwrap();
+        // A group shares the store; whoever saved has a private umask.
+        let mut all = vec![path];
+        while let Some(path) = all.pop() {
+            chown(&path, None, Some(NOBODY)).unwrap();
+            if path.is_dir() {
+                chmod(&path, 0o770);
+                all.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            } else if path.parent().unwrap().parent().unwrap().ends_with("snapshots") {
+                chmod(&path, 0o600);
+            }
+        }
+    };
+    let Some(dir) = as_nobody("what_another_account_closed_is_named_with_the_command_that_helps", arrange) else {
+        // Root may change what anybody owns.
+        if larder_fs::process::effective_uid() == 0 {
+            let base = fast();
+            fs::create_dir(base.path().join("theirs")).unwrap();
+            arrange(base.path());
+            let repaired = repair(&base.path().join("theirs/store"));
+            assert!(repaired.is_clean(), "{repaired:#?}");
+            assert!(repaired.steps.iter().any(|step| step.remedy == Remedy::SetMode(0o640)), "{repaired:#?}");
+        }
+        return;
+    };
+    let repaired = repair(&dir.join("store"));
+    let asked = |remedy: &Remedy| matches!(remedy, Remedy::Ask(command) if command.starts_with("sudo chmod ug+r /"));
+    let [step] = &repaired.steps[..] else { panic!("{repaired:#?}") };
+    assert!(!repaired.is_clean() && asked(&step.remedy), "{repaired:#?}");
 }

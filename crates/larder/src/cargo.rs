@@ -242,6 +242,16 @@ impl Policy for TargetPolicy {
     }
 }
 
+/// What files of a directory mean to a person: the units of a target directory that lack them, else the files.
+pub(crate) fn named(paths: &[Vec<u8>], lost: &[bool]) -> Vec<String> {
+    // Whose linker would write there does not matter.
+    let policy = TargetPolicy::guess(Path::new("/"), &[]);
+    policy.fallout(paths, lost).map(|fallout| fallout.names).unwrap_or_else(|| {
+        let lost = paths.iter().zip(lost).filter(|(_, lost)| **lost);
+        lost.map(|(path, _)| String::from_utf8_lossy(path).into_owned()).collect()
+    })
+}
+
 /// Takes cargo's own locks on every profile folder of the target directories, so that no cargo writes
 /// there meanwhile. `waiting` is told when one is held. `None` when it was held for too long.
 pub(crate) fn lock_targets(dirs: &[PathBuf], waiting: &dyn Fn(&Path)) -> Result<Option<Vec<Lock>>> {

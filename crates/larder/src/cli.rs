@@ -150,7 +150,12 @@ larder du --by snapshot --job test     which snapshots to remove with `larder rm
 files of several owners, damage.")]
     Status,
     /// Read everything and check it: exits 1 if something is damaged
-    Verify,
+    #[command(
+        after_help = "With --repair nothing intact is lost: what is wrong moves to quarantine, what larder derives is \
+removed, rooms, FORMAT and modes are mended. Jobs may go on meanwhile. Exits 0 when nothing is damaged any more. \
+Example: larder verify --repair --dry-run"
+    )]
+    Verify(VerifyArgs),
     /// Remove snapshots, and what only they needed
     Rm(RmArgs),
     /// Evict what is worth least, and delete what nothing needs
@@ -393,6 +398,16 @@ pub(crate) struct RmArgs {
     pub(crate) force: bool,
     /// Change nothing; say what would be removed
     #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Mend what is damaged, and list what was done
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Change nothing; say what would be done
+    #[arg(long, requires = "repair")]
     pub(crate) dry_run: bool,
 }
 

@@ -21,7 +21,7 @@ impl fmt::Display for LostFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, reason } = self;
         let path = path.display();
-        write!(f, "the store {path} is damaged: {reason}; move away what is not larder's, or name another store")
+        write!(f, "the store {path} is damaged: {reason}; `larder verify --repair` mends it, or name another store")
     }
 }
 

@@ -398,6 +398,69 @@ pub(crate) struct Damage {
     pub(crate) reason: String,
 }
 
+/// One step of a repair.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RepairStep {
+    /// What was wrong: a path in the store.
+    pub(crate) path: String,
+    /// What was wrong with it.
+    pub(crate) fault: String,
+    /// What is done: `make-room`, `write-format`, `quarantine`, `remove`, `sweep`, `set-mode`, `set-owner`, `set-time`,
+    /// `record-digest`, `note-loss`; `ask` where a command has to be run by somebody else, `leave` where a person has
+    /// to decide.
+    pub(crate) remedy: String,
+    /// The same in words.
+    pub(crate) words: String,
+    /// Whether it was done.
+    pub(crate) done: bool,
+    /// Where the thing is since, where it was moved.
+    pub(crate) moved_to: Option<String>,
+    /// Why it could not be done.
+    pub(crate) error: Option<String>,
+    /// The command that helps, where this account may not.
+    pub(crate) command: Option<String>,
+}
+
+/// A snapshot that cannot be restored whole.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Lacking {
+    /// Its name in the store.
+    pub(crate) snapshot: String,
+    /// Its key.
+    pub(crate) key: String,
+    /// How many of its files are lost.
+    pub(crate) files: u64,
+    /// The units that these belong to, which cargo will build again; the files where there are no units, in which case
+    /// the snapshot is a miss.
+    pub(crate) concerned: Vec<String>,
+}
+
+/// The object of `verify --repair`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Repair {
+    /// Version of this object.
+    pub(crate) schema_version: u32,
+    /// Whether nothing is damaged any more.
+    pub(crate) clean: bool,
+    /// Snapshots read whole.
+    pub(crate) snapshots: u64,
+    /// Blobs whose digest was compared.
+    pub(crate) blobs: u64,
+    /// Bytes read.
+    pub(crate) bytes: u64,
+    /// What was wrong and what was done, in that order.
+    pub(crate) steps: Vec<RepairStep>,
+    /// Snapshots that lack something, now or since an earlier time.
+    pub(crate) lacking: Vec<Lacking>,
+    /// Whether nothing was changed because only the plan was asked for.
+    pub(crate) dry_run: bool,
+    /// How long it took, in milliseconds.
+    pub(crate) duration_ms: u64,
+}
+
 /// The object of `verify`.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

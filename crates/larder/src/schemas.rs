@@ -17,6 +17,7 @@ fn the_schemas_are_those_of_the_types() {
         ("du", schemars::schema_for!(holdings::Du)),
         ("status", schemars::schema_for!(holdings::Status)),
         ("verify", schemars::schema_for!(report::Verify)),
+        ("verify-repair", schemars::schema_for!(report::Repair)),
         ("rm", schemars::schema_for!(report::Rm)),
         ("gc", schemars::schema_for!(gc::Gc)),
         ("guard", schemars::schema_for!(guard::Guard)),

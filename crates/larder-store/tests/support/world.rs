@@ -42,6 +42,7 @@ scenarios! {
     a_removal: Remove,
     a_collection: Collect,
     a_verification: Verify,
+    a_repair: Repair,
     preparing_a_spare: Prepare,
     a_restore_by_spare: RestoreSpare,
 }
@@ -116,6 +117,9 @@ impl Scenario {
             let roots = [super::root(&base.join("dest"), &ByName)];
             store.prepare(&snapshot, TreeKind::Spare, &roots, LinkMode::Auto, &()).unwrap();
         }
+        if self == Self::Repair {
+            damage_harmlessly(&base.join("store"));
+        }
         world
     }
 
@@ -129,8 +133,14 @@ impl Scenario {
 
     fn try_act(self, base: &Path, heard: &Heard) -> Result<Ended> {
         let (src, dest) = (base.join("src"), base.join("dest"));
+        if self == Self::Repair {
+            let repaired = Store::repair(&base.join("store"), false, heard)?.expect("there is a store");
+            let failed = repaired.steps.iter().find(|step| !step.is_mended());
+            return Ok(failed.map_or(Ended::Done, |step| Ended::Failed(format!("{step:?}"))));
+        }
         let store = larder_store::Store::open(&base.join("store"), heard)?;
         match self {
+            Self::Repair => unreachable!("it opens the store in its own way"),
             Self::SaveFirst | Self::SaveChanged => {
                 store.save(&super::save_request(&src, "new", &ByName, LinkMode::Auto), heard)?;
             }
@@ -165,6 +175,23 @@ impl Scenario {
             }
         }
         Ok(Ended::Done)
+    }
+}
+
+/// Whatever goes wrong with a store without harming a snapshot.
+fn damage_harmlessly(store: &Path) {
+    fs::remove_file(store.join("FORMAT")).unwrap();
+    fs::remove_dir(store.join("trees")).unwrap();
+    fs::create_dir_all(store.join("tmp/0123456789abcdef/deep")).unwrap();
+    fs::write(store.join("blobs/notes.txt"), "of somebody").unwrap();
+    fs::create_dir_all(store.join("snapshots/a folder/of somebody")).unwrap();
+    for entry in fs::read_dir(store.join("sessions")).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.extension().is_none() {
+            fs::write(entry, "nothing that larder wrote").unwrap();
+        }
+    }
+    for save in fs::read_dir(store.join("ingest")).unwrap().map(|entry| entry.unwrap().path()) {
+        fs::write(save.join("0.blake3"), "no digest").unwrap();
     }
 }
 
@@ -233,7 +260,7 @@ impl World {
                 assert_same(&self.published[1].1, &got, &format!("{what}: the destination"));
             }
             Scenario::Remove | Scenario::Collect => assert!(!there("a")),
-            Scenario::Verify | Scenario::Prepare => {}
+            Scenario::Verify | Scenario::Repair | Scenario::Prepare => {}
         }
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod gc;
 pub(crate) mod guard;
 mod ls;
 pub(crate) mod pin;
+mod repair;
 mod report;
 mod restore;
 mod rm;
@@ -27,7 +28,7 @@ use crate::{faults, request, world};
 use anyhow::{Context, Result};
 use larder_fs::Lock;
 use larder_store::Store;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Runs the command; its exit code.
@@ -41,7 +42,8 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Ls(args) => ls::run(&cli.global, args),
         Command::Du(args) => du::run(&cli.global, args),
         Command::Status => status::run(&cli.global),
-        Command::Verify => verify::run(&cli.global),
+        Command::Verify(args) if args.repair => repair::run(&cli.global, args.dry_run),
+        Command::Verify(_) => verify::run(&cli.global),
         Command::Rm(args) => rm::run(&cli.global, args),
         Command::Gc(args) => gc::run(&cli.global, args),
         Command::Guard(args) => guard::run(&cli.global, args),
@@ -67,12 +69,21 @@ fn settings_here(global: &Global, typed: &request::Typed) -> Result<Settings> {
 
 /// The store of commands that need no directory; `None`, said on stderr, where there is none yet.
 fn open_store(global: &Global, talk: &Talk) -> Result<Option<Store>> {
-    let settings = settings_here(global, &request::Typed::default())?;
-    let store = faults::open_existing(&settings.store.value, talk)?;
+    let path = store_path(global)?;
+    let store = faults::open_existing(&path, talk)?;
     if store.is_none() {
-        talk.say(&format!("there is no store at {} yet", settings.store.value.display()));
+        say_no_store(&path, talk);
     }
     Ok(store)
+}
+
+/// Where the store of commands that need no directory is.
+fn store_path(global: &Global) -> Result<PathBuf> {
+    Ok(settings_here(global, &request::Typed::default())?.store.value)
+}
+
+fn say_no_store(path: &Path, talk: &Talk) {
+    talk.say(&format!("there is no store at {} yet", path.display()));
 }
 
 /// Cargo's own locks on the directories, where they are cargo's; `None` when cargo kept one for too long.

@@ -222,7 +222,7 @@ fn a_store_that_lost_its_format_is_a_warning_and_a_miss() {
     --- stdout
     it ran
     --- stderr
-    larder: warning: the store [ROOT]/store is damaged: it has no FORMAT file but holds "stray"; move away what is not larder's, or name another store; the command runs without a cache
+    larder: warning: the store [ROOT]/store is damaged: it has no FORMAT file but holds "stray"; `larder verify --repair` mends it, or name another store; the command runs without a cache
     larder: miss: no snapshot for k in [N] ms; nothing saved
     "#);
     snapshot!(sandbox, sandbox.said(keyed("restore", &tree)), @r#"
@@ -230,12 +230,12 @@ fn a_store_that_lost_its_format_is_a_warning_and_a_miss() {
     --- stdout
     miss: no snapshot for k in [N] ms
     --- stderr
-    larder: warning: the store [ROOT]/store is damaged: it has no FORMAT file but holds "stray"; move away what is not larder's, or name another store; nothing is restored
+    larder: warning: the store [ROOT]/store is damaged: it has no FORMAT file but holds "stray"; `larder verify --repair` mends it, or name another store; nothing is restored
     "#);
     snapshot!(sandbox, sandbox.said(keyed("save", &tree)), @r#"
     exit code 1
     --- stderr
-    larder: the store [ROOT]/store is damaged: it has no FORMAT file but holds "stray"; move away what is not larder's, or name another store
+    larder: the store [ROOT]/store is damaged: it has no FORMAT file but holds "stray"; `larder verify --repair` mends it, or name another store
     "#);
     for words in [args(["ls"]), args(["verify"]), args(["rm", "--key", "k"])] {
         sandbox.said(words).ends(1);

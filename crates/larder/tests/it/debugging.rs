@@ -278,6 +278,7 @@ fn names_that_strangers_chose_are_not_obeyed() {
             keyed("restore", &["--exact"]),
             args(["ls"]),
             args(["verify"]),
+            args(["verify", "--repair"]),
             args(["config"]),
             args(["rm", "--key", hostile]),
             args(["rm", hostile]),

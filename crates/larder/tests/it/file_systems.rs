@@ -294,9 +294,13 @@ fn a_store_that_is_mounted_to_be_read_restores() {
     let over = ground.sandbox.transfer("restore", &place, "k", &["--exact"]);
     assert_eq!(over["work"]["copied"], 1);
     assert_is(&ground.before, &place);
-    for (words, code) in [(&["verify"][..], 0), (&["ls"], 0), (&["rm", "--key", "k"], 1)] {
+    for (words, code) in [(&["verify"][..], 0), (&["verify", "--repair"], 0), (&["ls"], 0), (&["rm", "--key", "k"], 1)]
+    {
         ground.sandbox.said(words).ends(code);
     }
+    fs::write(writable.join("blobs/notes.txt"), "of somebody").unwrap();
+    assert!(ground.sandbox.said(["verify", "--repair"]).ends(1).err.contains("is read-only"));
+    fs::remove_file(writable.join("blobs/notes.txt")).unwrap();
     let save = crate::support::args(["save", "--key", "k", "--path"]).with(&place);
     assert!(ground.sandbox.said(save).ends(1).err.contains("is read-only"));
     ground.sandbox.store = writable;

@@ -287,7 +287,7 @@ fn ls() {
           --job <JOB>                Only snapshots of this job
       -q, --quiet                    Say nothing but errors
           --branch <BRANCH>          Only snapshots saved on this branch
-      -v, --verbose...               Say more; twice for every decision
+      -v, --verbose...               Say every decision; twice for each file and unit
           --color <COLOR>            When to use colour [default: auto] [possible values: auto, always,
                                      never]
           --kind <KIND>              Only snapshots of this kind of directory [possible values: target,
@@ -321,7 +321,7 @@ fn du() {
       -q, --quiet                    Say nothing but errors
           --repository <OWNER/NAME>  Only snapshots of this repository
           --job <JOB>                Only snapshots of this job
-      -v, --verbose...               Say more; twice for every decision
+      -v, --verbose...               Say every decision; twice for each file and unit
           --branch <BRANCH>          Only snapshots saved on this branch
           --color <COLOR>            When to use colour [default: auto] [possible values: auto, always,
                                      never]
@@ -379,13 +379,19 @@ fn verify() {
     Usage: larder verify [OPTIONS]
 
     Options:
+          --repair           Mend what is damaged, and list what was done
           --store <DIR>      The directory that holds everything [default: ~/.cache/larder]
+          --dry-run          Change nothing; say what would be done
           --format <FORMAT>  What to print on stdout [default: text] [possible values: text, json]
       -q, --quiet            Say nothing but errors
       -v, --verbose...       Say every decision; twice for each file and unit
           --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
       -h, --help             Print help (see more with '--help')
       -V, --version          Print version
+
+    With --repair nothing intact is lost: what is wrong moves to quarantine, what larder derives is
+    removed, rooms, FORMAT and modes are mended. Jobs may go on meanwhile. Exits 0 when nothing is
+    damaged any more. Example: larder verify --repair --dry-run
     ");
 }
 
@@ -433,7 +439,7 @@ fn report() {
           --markdown         Print Markdown, for the summary of a CI step
           --html <FILE>      Write one HTML page with pictures, whole in itself, to this file
       -q, --quiet            Say nothing but errors
-      -v, --verbose...       Say more; twice for every decision
+      -v, --verbose...       Say every decision; twice for each file and unit
           --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
       -h, --help             Print help (see more with '--help')
       -V, --version          Print version
@@ -602,7 +608,7 @@ fn gc() {
               So many snapshots of each lineage may stay, the newest ones [default: 3]
 
       -v, --verbose...
-              Say more; twice for every decision
+              Say every decision; twice for each file and unit
 
           --color <COLOR>
               When to use colour
@@ -674,7 +680,7 @@ fn pin() {
               Say nothing but errors
 
       -v, --verbose...
-              Say more; twice for every decision
+              Say every decision; twice for each file and unit
 
           --color <COLOR>
               When to use colour
@@ -729,7 +735,7 @@ fn unpin() {
               Say nothing but errors
 
       -v, --verbose...
-              Say more; twice for every decision
+              Say every decision; twice for each file and unit
 
           --color <COLOR>
               When to use colour
@@ -788,7 +794,7 @@ fn guard() {
               Until it is so many [default: 70]
 
       -v, --verbose...
-              Say more; twice for every decision
+              Say every decision; twice for each file and unit
 
           --color <COLOR>
               When to use colour

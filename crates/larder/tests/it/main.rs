@@ -17,6 +17,7 @@ mod guard;
 mod help;
 mod holdings;
 mod overlay;
+mod repair;
 mod report;
 mod run;
 mod schemas;

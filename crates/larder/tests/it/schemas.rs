@@ -20,7 +20,10 @@ impl Schemas {
 
     /// Runs larder, whatever its exit code, and checks its object.
     fn check(&mut self, words: Args) -> Value {
-        let command = words.clone().into_iter().next().unwrap().into_string().unwrap();
+        let mut command = words.clone().into_iter().next().unwrap().into_string().unwrap();
+        if words.clone().into_iter().any(|word| word == "--repair") {
+            command.push_str("-repair");
+        }
         let said = said(self.sandbox.larder(["--format", "json"]).args(words));
         let object = said.json();
         let schema = Self::of(&command);
@@ -74,6 +77,11 @@ fn every_command_prints_what_its_schema_says() {
     assert_eq!(schemas.check(args(["unpin", "k"]))["changed"].as_array().unwrap().len(), 1);
     schemas.check(args(["gc", "--keep", "1"]));
     schemas.check(args(["guard", "--high", "100", "--low", "100", "--dry-run"]));
+    fs::write(schemas.sandbox.store.join("blobs/notes"), "of somebody").unwrap();
+    assert_eq!(schemas.check(args(["verify", "--repair", "--dry-run"]))["clean"], false);
+    let repaired = schemas.check(args(["verify", "--repair"]));
+    assert_eq!((&repaired["clean"], repaired["steps"].as_array().unwrap().len()), (&true.into(), 1));
+    assert_eq!(repaired["lacking"].as_array().unwrap().len(), 2);
     schemas.check(args(["rm", "--key", "k", "--dry-run"]));
     schemas.check(args(["rm", "--key", "k"]));
     schemas.check(args(["bench", "--rounds", "1", "--only", "restore-identical,save-nothing", "tree"]));
