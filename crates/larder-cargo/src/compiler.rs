@@ -26,6 +26,8 @@ pub struct Machine<'a> {
     pub resolve: &'a dyn Fn(&Path) -> Option<PathBuf>,
     /// A text that changes whenever the file at a path, links followed, is another one or written to.
     pub identity: &'a dyn Fn(&Path) -> Option<String>,
+    /// Whether the file at a path is a program of machine code, which reads no other file to know who it is.
+    pub is_binary: &'a dyn Fn(&Path) -> bool,
     /// The names in a directory.
     pub list: &'a dyn Fn(&Path) -> Vec<OsString>,
 }
@@ -52,8 +54,15 @@ fn configured(config: &Config) -> Option<OsString> {
 /// cannot be told.
 pub fn evidence(dir: &Path, program: &OsStr, toolchain: Option<&OsStr>, machine: &Machine<'_>) -> Option<String> {
     let found = find(program, machine)?;
+    // A script may start any compiler, by any file or variable.
+    if !(machine.is_binary)(&found) {
+        return None;
+    }
     let mut lines = vec![line(&found, machine)?, format!("toolchain {toolchain:?}")];
-    if (machine.resolve)(&found)?.file_name()?.to_str()?.starts_with("rustup") {
+    // rustup's programs are links to it, symbolic ones or hard ones.
+    let beside = (machine.identity)(&found.with_file_name("rustup"));
+    let linked = beside.is_some() && beside == (machine.identity)(&found);
+    if linked || (machine.resolve)(&found)?.file_name()?.to_str()?.starts_with("rustup") {
         lines.extend(rustup(dir, machine)?);
     }
     Some(lines.join("\n"))
@@ -149,6 +158,7 @@ mod tests {
                 read: &|path| at(path).map(|text| text.as_bytes().to_vec()),
                 resolve: &resolve,
                 identity: &|path| at(path).map(str::to_owned),
+                is_binary: &|path| at(path) != Some("script"),
                 list: &list,
             };
             evidence(Path::new("/w/app"), OsStr::new(program), toolchain.map(OsStr::new), &machine)
@@ -189,11 +199,27 @@ mod tests {
         let mut named = Fake::new();
         named.env.insert("RUSTUP_TOOLCHAIN", "/opt/rust");
         assert_eq!(named.evidence("rustc", None), None);
+        let mut script = Fake::new();
+        script.files.insert("/h/bin/rustc", "script");
+        assert_eq!(script.evidence("rustc", None), None);
         assert_eq!(Fake::new().evidence("bin/rustc", None), None);
         assert_eq!(Fake::new().evidence("/absent/rustc", None), None);
         let mut homeless = Fake::new();
         homeless.env.remove("HOME");
         assert_eq!(homeless.evidence("rustc", None), None);
+    }
+
+    #[test]
+    fn a_hard_link_of_rustup_is_rustup() {
+        let hard = |file: &'static str| {
+            let mut fake = Fake::new();
+            fake.files.insert("/h/bin/rustc", "proxy");
+            fake.files.insert("/h/bin/rustup", "proxy");
+            fake.files.insert("/w/rust-toolchain", file);
+            fake.evidence("rustc", None)
+        };
+        assert!(hard("beta").is_some());
+        assert_ne!(hard("beta"), hard("stable"));
     }
 
     #[test]

@@ -236,21 +236,31 @@ impl Observed {
     }
 
     /// Gives sources their times; directories last, in any order otherwise. What could not be done is returned.
+    ///
+    /// What is not as it was observed gets the present time, whatever was asked for, and is observed no more: nobody
+    /// knows what it holds now.
     pub fn apply(&mut self, times: &[(PathBuf, Time)]) -> Vec<(PathBuf, larder_fs::Error)> {
         let mut failed = Vec::new();
         let is_dir = |path: &Path| self.find(path).is_some_and(|at| self.stamps[at].is_dir());
         let (dirs, files): (Vec<_>, Vec<_>) = times.iter().partition(|(path, _)| is_dir(path));
+        let mut unknown = vec![false; self.stamps.len()];
         for (path, time) in files.into_iter().chain(dirs) {
-            match set(path, *time) {
-                Ok(meta) => {
-                    if let Some(at) = self.find(path) {
+            let at = self.find(path);
+            match set(path, *time, at.map(|at| &self.metas[at])) {
+                Ok(Some(meta)) => {
+                    if let Some(at) = at {
                         self.stamps[at].mtime = meta.mtime;
                         self.metas[at] = meta;
                     }
                 }
+                Ok(None) => at.into_iter().for_each(|at| unknown[at] = true),
                 Err(e) => failed.push((path.clone(), e)),
             }
         }
+        let mut gone = unknown.iter();
+        self.stamps.retain(|_| !gone.next().expect("one flag a stamp"));
+        let mut gone = unknown.iter();
+        self.metas.retain(|_| !gone.next().expect("one flag a stamp"));
         failed
     }
 
@@ -265,12 +275,100 @@ impl Observed {
     }
 }
 
-fn set(path: &Path, time: Time) -> larder_fs::Result<Meta> {
+/// Sets the time of what is still as it was observed; else touches it, and is `None`.
+fn set(path: &Path, time: Time, observed: Option<&Meta>) -> larder_fs::Result<Option<Meta>> {
     let (parent, name) = path.parent().zip(path.file_name()).unwrap_or((path, OsStr::new(".")));
     let dir = Dir::open(parent)?;
+    let before = dir.stat(name)?;
+    let as_observed = observed.is_none_or(|then| {
+        // A second name of a file that has just got its time differs in nothing else.
+        let set_just_now = before.nlink > 1 && matches!(time, Time::At(mtime) if mtime == before.mtime);
+        (then.ino, then.size) == (before.ino, before.size)
+            && (set_just_now || (then.mtime, then.ctime) == (before.mtime, before.ctime))
+    });
     match time {
-        Time::At(mtime) => dir.set_mtime(name, mtime)?,
-        Time::Now => dir.touch(name)?,
+        Time::At(mtime) if as_observed => dir.set_mtime(name, mtime)?,
+        _ => dir.touch(name)?,
     }
-    dir.stat(name)
+    let after = dir.stat(name)?;
+    if as_observed && (after.ino, after.size) == (before.ino, before.size) {
+        return Ok(Some(after));
+    }
+    // Somebody wrote to it meanwhile: cargo must see that.
+    dir.touch(name)?;
+    Ok(None)
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests arrange their own files")]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const OLD: Timestamp = Timestamp { secs: 1_000_000_000, nanos: 5 };
+
+    /// A store and three observed files of one content; the third is a second name of the second.
+    fn world() -> (tempfile::TempDir, Store, PathBuf) {
+        let base = tempfile::tempdir().unwrap();
+        let store = Store::open(&base.path().join("store"), &()).unwrap();
+        let root = base.path().join("sources");
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("a"), "one").unwrap();
+        fs::write(root.join("b"), "one").unwrap();
+        fs::hard_link(root.join("b"), root.join("c")).unwrap();
+        (base, store, root)
+    }
+
+    fn observe(store: &Store, root: &Path) -> Observed {
+        let source = |name: &str| Source { path: root.join(name), listed: true };
+        store.observe(root, ["a", "b", "c"].map(source).to_vec(), &|_| false)
+    }
+
+    fn mtime(path: &Path) -> Timestamp {
+        larder_fs::metadata(path).unwrap().unwrap().mtime
+    }
+
+    #[test]
+    fn what_is_as_it_was_gets_its_time_by_every_name() {
+        let (_base, store, root) = world();
+        let mut observed = observe(&store, &root);
+        let times: Vec<_> = ["a", "b", "c"].map(|name| (root.join(name), Time::At(OLD))).into();
+        assert!(observed.apply(&times).is_empty());
+        for name in ["a", "b", "c"] {
+            assert_eq!(mtime(&root.join(name)), OLD, "{name}");
+            assert_eq!(observed.stamp(&root.join(name)).unwrap().mtime, OLD);
+        }
+    }
+
+    #[test]
+    fn what_was_written_meanwhile_gets_no_old_time_and_no_old_digest() {
+        type Change = fn(&Path);
+        let changes: [Change; 3] = [
+            |path| fs::write(path, "two").unwrap(),
+            |path| fs::write(path, "longer").unwrap(),
+            |path| {
+                fs::write(path.with_extension("new"), "two").unwrap();
+                fs::rename(path.with_extension("new"), path).unwrap();
+            },
+        ];
+        for change in changes {
+            let (_base, store, root) = world();
+            let path = root.join("a");
+            // Older than a tick of the clock, or nobody could tell that it was written since.
+            fs::File::open(&path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+            let mut observed = observe(&store, &root);
+            change(&path);
+            let before = mtime(&path);
+            assert!(observed.apply(&[(path.clone(), Time::At(OLD))]).is_empty());
+            assert!(mtime(&path) >= before);
+            assert!(observed.stamp(&path).is_none());
+            assert_eq!(observed.stamps.len(), observed.metas.len());
+            // The record must not claim to know it either.
+            store.remember_sources(&root, &observed).unwrap();
+            let again = observe(&store, &root);
+            let digest = |bytes: &[u8]| Digest::from(blake3::hash(bytes));
+            let State::File { digest: found, .. } = again.stamp(&path).unwrap().state else { panic!("a file") };
+            assert_eq!(found, digest(&fs::read(&path).unwrap()));
+        }
+    }
 }

@@ -26,11 +26,16 @@ impl Compiler {
             read: &host::read,
             resolve: &|path| larder_fs::canonicalize(path).ok(),
             identity: &identity,
+            is_binary: &is_binary,
             list: &names_in,
         };
         let evidence = store.and_then(|_| compiler::evidence(dir, &program, toolchain, &machine));
         let noted = store.zip(evidence.as_deref()).and_then(|(store, evidence)| Store::recall(store, evidence));
         if let Some(rustc) = noted.and_then(|text| Rustc::parse(&String::from_utf8(text).ok()?)) {
+            tracing::info!(
+                "the compiler is known from an earlier run: {}",
+                rustc.text.lines().next().unwrap_or_default()
+            );
             return Ok(Self { rustc, evidence: None });
         }
         let ask = |words: &[&OsStr]| host::run_in(dir, words);
@@ -59,6 +64,17 @@ fn identity(path: &Path) -> Option<String> {
     let meta = larder_fs::metadata(&real).ok()??;
     let executable = meta.kind == Kind::File && meta.mode & 0o111 != 0;
     executable.then(|| format!("{} {} {} {:?} {:?}", meta.dev, meta.ino, meta.size, meta.mtime, meta.ctime))
+}
+
+/// Whether it is an ELF file.
+fn is_binary(path: &Path) -> bool {
+    let first = || {
+        let dir = Dir::open(path.parent()?).ok()?;
+        let real = larder_fs::canonicalize(&dir.join(path.file_name()?)).ok()?;
+        let file = Dir::open(real.parent()?).ok()?.open_file(real.file_name()?).ok()?;
+        larder_fs::read_up_to(&file, 4, path).ok()
+    };
+    first().is_some_and(|bytes| bytes == b"\x7fELF")
 }
 
 fn names_in(dir: &Path) -> Vec<OsString> {

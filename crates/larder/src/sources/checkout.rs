@@ -314,6 +314,8 @@ impl Guide for Checkout<'_> {
 
     fn graft(&self, (header, provenance): &(Header, Provenance), root: usize, paths: &[Vec<u8>]) -> Option<Vec<bool>> {
         let (notes, now) = (self.notes_for(provenance, root), self.lock.as_ref()?);
+        // CARGO_HOME, or directories that somebody named: there are no units to give.
+        Notes::of(provenance, &self.project.names)?;
         // Where target and build directory are two, only the latter holds units.
         let Some(notes) = notes else { return Some(vec![false; paths.len()]) };
         let ours = |name: &str| self.project.parts.iter().find(|(part, _)| part == name).map(|(_, value)| value);

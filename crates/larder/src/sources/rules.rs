@@ -71,6 +71,9 @@ impl Level {
     }
 }
 
+/// Cargo writes both at the top of every target directory.
+const TARGET_MARKS: [&str; 2] = ["CACHEDIR.TAG", ".rustc_info.json"];
+
 /// Chooses the sources of one tree, directory by directory, parents first.
 pub(super) struct Chooser<'a> {
     hidden: &'a [PathBuf],
@@ -105,8 +108,9 @@ impl<'a> Chooser<'a> {
     pub(super) fn choose(&self, dir: &Dir, relative: &OsStr, entries: &mut Vec<Entry>) {
         let is_root = relative.is_empty();
         let has = |name: &str| entries.iter().any(|entry| entry.name == name);
-        if !is_root && has("CACHEDIR.TAG") {
-            if has(".rustc_info.json") {
+        let [tag, info] = TARGET_MARKS;
+        if !is_root && has(tag) {
+            if has(info) {
                 self.targets.lock().expect("no thread panics while choosing").push(dir.path().to_path_buf());
             }
             entries.clear();
@@ -127,9 +131,15 @@ impl<'a> Chooser<'a> {
         entries.retain(|entry| {
             let path = dir.join(&entry.name);
             let is_dir = entry.is_dir == Some(true);
-            !VERSION_CONTROL.iter().any(|name| entry.name == *name)
-                && !self.hidden.contains(&path)
-                && !level.ignores(&path, is_dir)
+            if VERSION_CONTROL.iter().any(|name| entry.name == *name) || self.hidden.contains(&path) {
+                return false;
+            }
+            let ignored = level.ignores(&path, is_dir);
+            // Target directories are what most projects ignore, and nobody enters them.
+            if ignored && is_dir && TARGET_MARKS.iter().all(|mark| larder_fs::exists(&path.join(mark))) {
+                self.targets.lock().expect("no thread panics while choosing").push(path);
+            }
+            !ignored
         });
         self.levels.lock().expect("no thread panics while choosing").insert(relative.to_owned(), level);
     }

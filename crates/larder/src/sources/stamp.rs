@@ -119,6 +119,12 @@ fn stamp(
             target.display()
         ));
     }
+    if checkout.project.workspace.build_dir.is_none() {
+        events.warn(
+            "the build directory is named by a template that only cargo knows: what is in it is not kept, and no file \
+             gets an older time; name it without `{workspace-path-hash}`",
+        );
+    }
     checkout.observe_named(std::iter::once(provenance));
     let (mut stamped, times) = compare(provenance, notes, checkout);
     stamped.tell(&times);
@@ -148,7 +154,8 @@ fn remember(store: &Store, sources: &Sources, observed: &Observed) {
 fn compare(provenance: &Provenance, notes: &Notes, checkout: &Checkout<'_>) -> (Stamped, Vec<(PathBuf, Time)>) {
     let sources = &checkout.sources;
     let observed = checkout.observed();
-    let foreign = !sources.foreign().is_empty();
+    // Where the units are is not known either in a build directory whose name only cargo can make.
+    let foreign = !sources.foreign().is_empty() || checkout.project.workspace.build_dir.is_none();
     let mut stamped = Stamped::default();
     let mut times: BTreeMap<PathBuf, Time> = BTreeMap::new();
     let mut changes: Vec<(PathBuf, Change)> = Vec::new();

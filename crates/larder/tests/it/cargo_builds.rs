@@ -392,33 +392,50 @@ fn the_compiler_is_asked_only_where_no_snapshot_names_it() {
 #[test]
 fn the_compiler_is_asked_again_only_when_it_may_be_another() {
     let (sandbox, project) = project();
-    let (bin, asked) = (sandbox.path("bin"), sandbox.path("asked"));
-    fs::create_dir(&bin).unwrap();
-    let version = |n: u32| {
-        let text = format!("rustc 1.{n}.0\\nhost: x86_64-unknown-linux-gnu\\nrelease: 1.{n}.0\\n");
-        let script = format!("#!/bin/sh\n: > {}\nprintf '{text}'\n", asked.display());
-        fs::write(bin.join("rustc"), script).unwrap();
-        fs::set_permissions(bin.join("rustc"), fs::Permissions::from_mode(0o755)).unwrap();
+    let known = |toolchain_file: Option<&str>| {
+        let file = project.dir.join("rust-toolchain");
+        match toolchain_file {
+            Some(text) => fs::write(&file, text).unwrap(),
+            None => drop(fs::remove_file(&file)),
+        }
+        let ran = said(&mut project.run(&sandbox, &["-v"], &["true"])).ok();
+        ran.err.contains("the compiler is known from an earlier run")
     };
-    version(95);
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let key = |job: &str| {
-        let mut command = project.run(&sandbox, &["--format", "json", "--job", job], &["true"]);
-        let key = said(command.env("PATH", &path)).ok().json()["key"].as_str().unwrap().to_owned();
-        (key, asked.exists() && fs::remove_file(&asked).is_ok())
-    };
-    let (first, was_asked) = key("a");
-    assert!(was_asked);
-    assert_eq!(key("a"), (first.clone(), false));
-    assert!(!key("b").1);
-    version(96);
-    let (other, was_asked) = key("a");
-    assert!(was_asked && other != first);
-    assert_eq!(key("a"), (other, false));
+    assert!(!known(None));
+    assert!(known(None));
+    // Where rustc is no program of rustup's the file decides nothing.
+    let rustup = fs::canonicalize(tool("sh", &[&"-c", &"command -v rustc"]).trim()).unwrap().ends_with("rustup");
+    let here = tool("rustc", &[&"-vV"]);
+    let here = here.lines().find_map(|line| line.strip_prefix("release: ")).unwrap();
+    if rustup && tool("rustup", &[&"toolchain", &"list"]).contains(here) {
+        assert!(!known(Some(here)));
+        assert!(known(Some(here)));
+    }
+    known(None);
     // What is noted wrongly is asked again.
     let sessions = fs::read_dir(sandbox.store.join("sessions")).unwrap().map(|entry| entry.unwrap().path());
     for answer in sessions.filter(|path| path.extension().is_some_and(|extension| extension == "answer")) {
         fs::write(answer, "damaged").unwrap();
     }
-    assert!(key("a").1);
+    assert!(!known(None));
+    assert!(known(None));
+}
+
+#[test]
+fn a_script_that_chooses_the_compiler_is_always_asked() {
+    let (sandbox, project) = project();
+    let bin = sandbox.path("bin");
+    fs::create_dir(&bin).unwrap();
+    let text = "rustc 1.$(cat minor).0\\nhost: x86_64-unknown-linux-gnu\\nrelease: 1.$(cat minor).0\\n";
+    fs::write(bin.join("rustc"), format!("#!/bin/sh\ncd {}\nprintf \"{text}\"\n", bin.display())).unwrap();
+    fs::set_permissions(bin.join("rustc"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let key = |minor: &str| {
+        fs::write(bin.join("minor"), minor).unwrap();
+        let mut command = project.run(&sandbox, &["--format", "json"], &["true"]);
+        said(command.env("PATH", &path)).ok().json()["key"].as_str().unwrap().to_owned()
+    };
+    let first = key("95");
+    assert_ne!(key("96"), first);
+    assert_eq!(key("95"), first);
 }

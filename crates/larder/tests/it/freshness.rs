@@ -154,3 +154,46 @@ fn why_names_the_file_and_what_followed() {
     said(run.env("RUSTFLAGS", "-C debug-assertions=off")).ok();
     assert!(why(&["part"]).contains("RUSTFLAGS were none and are"), "{}", why(&["part"]));
 }
+
+#[test]
+fn no_time_is_set_back_beside_an_ignored_target_that_larder_does_not_know() {
+    let (sandbox, project) = project();
+    fs::write(project.dir.join("part/.gitignore"), "/target\n").unwrap();
+    build(&sandbox, &project, &[]);
+    // What cargo built in the folder of the library, alone, from other contents.
+    project.edit("part/src/lib.rs", "7", "8");
+    let other = project.dir.join("part/target");
+    let alone = |sandbox: &Sandbox| {
+        let mut cargo = sandbox.command("cargo");
+        said(cargo.current_dir(&project.dir).args(["build", "-p", "part", "--target-dir"]).arg(&other)).ok()
+    };
+    assert_eq!(compiled(&alone(&sandbox)), ["part"]);
+    project.edit("part/src/lib.rs", "8", "7");
+    fs::rename(&project.target, sandbox.path("elsewhere")).unwrap();
+    let (_, _, lines) = build(&sandbox, &project, &[]);
+    assert!(lines.iter().any(|line| line.contains("without larder")), "{lines:?}");
+    assert_eq!(compiled(&alone(&sandbox)), ["part"], "what was built from 8 must not seem fresh");
+}
+
+#[test]
+fn no_time_is_set_back_where_only_cargo_knows_the_build_directory() {
+    let (sandbox, project) = project();
+    let template = sandbox.path("builds").join("{workspace-path-hash}");
+    let run = |save: &str| {
+        let mut command = project.run(&sandbox, &["--save", save], &["cargo", "build"]);
+        let ran = said(command.env("CARGO_BUILD_BUILD_DIR", &template)).ok();
+        assert!(ran.err.contains("workspace-path-hash"), "{ran}");
+        project.output(&sandbox)
+    };
+    let mut away = 0;
+    let mut again = |from: &str, to: &str, save: &str| {
+        away += 1;
+        fs::rename(&project.target, sandbox.path(&format!("gone-{away}"))).unwrap();
+        project.edit("part/src/lib.rs", from, to);
+        run(save)
+    };
+    fs::create_dir_all(&project.target).unwrap();
+    again("7", "7", "success");
+    assert_eq!(again("7", "8", "never"), "plain 8 42");
+    assert_eq!(again("8", "7", "success"), "plain 7 42");
+}
