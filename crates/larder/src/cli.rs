@@ -196,6 +196,17 @@ larder report --html report.html\n  \
 larder report --markdown >> \"$GITHUB_STEP_SUMMARY\""
     )]
     Report(ReportArgs),
+    /// Find what in workflows costs time, disk or trust, and say what to do
+    #[command(
+        after_help = "Reads GitHub workflows and composite actions; without FILES those of this repository. Changes nothing. Every \
+rule has a bad and a good example in docs/audit.md; `# larder: allow(rule) reason` on a line, or above it, silences a rule \
+there. Examples:\n  \
+larder audit\n  \
+larder audit --fail-on warning .github/workflows/ci.yml\n  \
+larder audit --output github      (annotations on a pull request)\n  \
+larder audit --output sarif > larder.sarif"
+    )]
+    Audit(AuditArgs),
     /// Show every setting, its value, and where that comes from
     Config(ConfigArgs),
     /// Measure larder against rsync, cp and tar | zstd on a directory of yours
@@ -515,6 +526,45 @@ fn age(text: &str) -> Result<Duration, String> {
         age if age > LONGEST_AGE => Err("more than ten years is too long".to_owned()),
         age => Ok(age),
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// Workflows and actions [default: .github/workflows, .github/actions and action.yml of this repository]
+    #[arg(value_name = "FILES")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Exit with 1 for findings of this severity or above
+    #[arg(long, value_enum, value_name = "SEVERITY", default_value_t = FailOn::Error)]
+    pub(crate) fail_on: FailOn,
+    /// How to say it [default: text, or what --format says]
+    #[arg(long, value_enum, value_name = "OUTPUT")]
+    pub(crate) output: Option<AuditOutput>,
+}
+
+/// The severity at which an audit fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FailOn {
+    /// What does not work, or lets strangers in
+    Error,
+    /// What costs time or disk in every run, too
+    Warning,
+    /// Everything
+    Note,
+    /// Nothing
+    Never,
+}
+
+/// How an audit says what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AuditOutput {
+    /// For people
+    Text,
+    /// One JSON object, as --format json
+    Json,
+    /// SARIF 2.1.0, for code scanning and editors
+    Sarif,
+    /// GitHub's annotations
+    Github,
 }
 
 #[derive(Debug, Args)]

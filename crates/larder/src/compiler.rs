@@ -32,7 +32,7 @@ impl Compiler {
         let evidence = store.and_then(|_| compiler::evidence(dir, &program, toolchain, &machine));
         let noted = store.zip(evidence.as_deref()).and_then(|(store, evidence)| Store::recall(store, evidence));
         if let Some(rustc) = noted.and_then(|text| Rustc::parse(&String::from_utf8(text).ok()?)) {
-            tracing::info!(
+            tracing::debug!(
                 "the compiler is known from an earlier run: {}",
                 rustc.text.lines().next().unwrap_or_default()
             );

@@ -2,6 +2,8 @@
 //!
 //! The schemas are checked in (`schemas/`) and a test keeps them equal to these types.
 
+pub(crate) mod audit;
+
 use crate::origin::Origin;
 use crate::sources::{Compiled, Considered, Stamped};
 use crate::talk::actions;

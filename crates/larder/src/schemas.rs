@@ -25,6 +25,7 @@ fn the_schemas_are_those_of_the_types() {
         ("unpin", schemars::schema_for!(pin::Pins)),
         ("why", schemars::schema_for!(report::Why)),
         ("report", schemars::schema_for!(crate::history::figures::Report)),
+        ("audit", schemars::schema_for!(report::audit::Report)),
         ("config", schemars::schema_for!(report::Config)),
         ("bench", bench::schema()),
     ];

@@ -1,5 +1,6 @@
 //! The commands, one a module: ask, act, say.
 
+mod audit;
 mod config;
 mod du;
 pub(crate) mod gc;
@@ -51,6 +52,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Unpin(args) => pin::unpin(&cli.global, args),
         Command::Why(args) => why::run(&cli.global, args),
         Command::Report(args) => report::run(&cli.global, args),
+        Command::Audit(args) => audit::run(&cli.global, args),
         Command::Config(args) => config::run(&cli.global, args),
         Command::Bench(args) => {
             let larder = std::env::current_exe().context("cannot find larder's own executable")?;

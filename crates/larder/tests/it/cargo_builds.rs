@@ -398,7 +398,7 @@ fn the_compiler_is_asked_again_only_when_it_may_be_another() {
             Some(text) => fs::write(&file, text).unwrap(),
             None => drop(fs::remove_file(&file)),
         }
-        let ran = said(&mut project.run(&sandbox, &["-v"], &["true"])).ok();
+        let ran = said(&mut project.run(&sandbox, &["-vv"], &["true"])).ok();
         ran.err.contains("the compiler is known from an earlier run")
     };
     assert!(!known(None));

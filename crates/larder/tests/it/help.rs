@@ -32,6 +32,7 @@ fn larder() {
       unpin    Let pinned snapshots be evicted again
       why      Say which units the last saved build compiled, and why
       report   Say what the store cost and spared: text, JSON, Markdown, or a page with pictures
+      audit    Find what in workflows costs time, disk or trust, and say what to do
       config   Show every setting, its value, and where that comes from
       bench    Measure larder against rsync, cp and tar | zstd on a directory of yours
       help     Print this message or the help of the given subcommand(s)
@@ -450,6 +451,44 @@ fn report() {
       larder report --html report.html
       larder report --markdown >> "$GITHUB_STEP_SUMMARY"
     "#);
+}
+
+#[test]
+fn audit() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["audit", "-h"]).ok(), @"
+    exit code 0
+    --- stdout
+    Find what in workflows costs time, disk or trust, and say what to do
+
+    Usage: larder audit [OPTIONS] [FILES]...
+
+    Arguments:
+      [FILES]...  Workflows and actions [default: .github/workflows, .github/actions and action.yml of
+                  this repository]
+
+    Options:
+          --fail-on <SEVERITY>  Exit with 1 for findings of this severity or above [default: error]
+                                [possible values: error, warning, note, never]
+          --store <DIR>         The directory that holds everything [default: ~/.cache/larder]
+          --format <FORMAT>     What to print on stdout [default: text] [possible values: text, json]
+          --output <OUTPUT>     How to say it [default: text, or what --format says] [possible values:
+                                text, json, sarif, github]
+      -q, --quiet               Say nothing but errors
+      -v, --verbose...          Say more; twice for every decision
+          --color <COLOR>       When to use colour [default: auto] [possible values: auto, always,
+                                never]
+      -h, --help                Print help (see more with '--help')
+      -V, --version             Print version
+
+    Reads GitHub workflows and composite actions; without FILES those of this repository. Changes
+    nothing. Every rule has a bad and a good example in docs/audit.md; `# larder: allow(rule) reason` on
+    a line, or above it, silences a rule there. Examples:
+      larder audit
+      larder audit --fail-on warning .github/workflows/ci.yml
+      larder audit --output github      (annotations on a pull request)
+      larder audit --output sarif > larder.sarif
+    ");
 }
 
 #[test]

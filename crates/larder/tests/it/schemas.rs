@@ -72,16 +72,23 @@ fn every_command_prints_what_its_schema_says() {
     let fan = fs::read_dir(schemas.sandbox.store.join("blobs")).unwrap().next().unwrap().unwrap().path();
     overwrite(&fs::read_dir(fan).unwrap().next().unwrap().unwrap().path(), b"damage");
     assert_eq!(schemas.check(args(["verify"]))["damaged"].as_array().unwrap().len(), 1);
-    schemas.check(args(["pin", "k", "--reason", "for a while"]));
-    schemas.check(args(["gc", "--need", "8000000TB", "--dry-run"]));
-    assert_eq!(schemas.check(args(["unpin", "k"]))["changed"].as_array().unwrap().len(), 1);
-    schemas.check(args(["gc", "--keep", "1"]));
-    schemas.check(args(["guard", "--high", "100", "--low", "100", "--dry-run"]));
     fs::write(schemas.sandbox.store.join("blobs/notes"), "of somebody").unwrap();
     assert_eq!(schemas.check(args(["verify", "--repair", "--dry-run"]))["clean"], false);
     let repaired = schemas.check(args(["verify", "--repair"]));
     assert_eq!((&repaired["clean"], repaired["steps"].as_array().unwrap().len()), (&true.into(), 1));
     assert_eq!(repaired["lacking"].as_array().unwrap().len(), 2);
+    schemas.check(args(["pin", "k", "--reason", "for a while"]));
+    schemas.check(args(["gc", "--need", "8000000TB", "--dry-run"]));
+    assert_eq!(schemas.check(args(["unpin", "k"]))["changed"].as_array().unwrap().len(), 1);
+    schemas.check(args(["gc", "--keep", "1"]));
+    schemas.check(args(["guard", "--high", "100", "--low", "100", "--dry-run"]));
+    let workflow = schemas.sandbox.path("ci.yml");
+    fs::write(
+        &workflow,
+        "on: push\njobs: {a: {runs-on: x, steps: [{uses: actions/cache@v1, with: {path: target, key: k}}]}}",
+    )
+    .unwrap();
+    assert!(!schemas.check(args(["audit", "ci.yml"]))["findings"].as_array().unwrap().is_empty());
     schemas.check(args(["rm", "--key", "k", "--dry-run"]));
     schemas.check(args(["rm", "--key", "k"]));
     schemas.check(args(["bench", "--rounds", "1", "--only", "restore-identical,save-nothing", "tree"]));
