@@ -475,7 +475,7 @@ fn audit() {
           --output <OUTPUT>     How to say it [default: text, or what --format says] [possible values:
                                 text, json, sarif, github]
       -q, --quiet               Say nothing but errors
-      -v, --verbose...          Say more; twice for every decision
+      -v, --verbose...          Say every decision; twice for each file and unit
           --color <COLOR>       When to use colour [default: auto] [possible values: auto, always,
                                 never]
       -h, --help                Print help (see more with '--help')
