@@ -149,6 +149,14 @@ impl Dir {
         }
     }
 
+    /// As [`Dir::entries`], of a directory that others may remove meanwhile: then there are none.
+    pub fn entries_if_there(&self) -> Result<Vec<Entry>> {
+        match self.entries() {
+            Err(e) if e.is_not_found() => Ok(Vec::new()),
+            other => other,
+        }
+    }
+
     /// The entries of this directory, `.` and `..` left out, in the file system's order.
     pub fn entries(&self) -> Result<Vec<Entry>> {
         let fail = |e: std::io::Error| Error::new("list", &self.path, e);
@@ -483,6 +491,17 @@ mod tests {
         assert!(root.open_beneath(OsStr::new("real")).is_ok());
         assert!(root.open_beneath(OsStr::new("link")).is_err());
         assert!(root.open_beneath(OsStr::new("..")).is_err());
+    }
+
+    #[test]
+    fn a_directory_that_was_removed_meanwhile_has_no_entries() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Dir::open(temp.path()).unwrap();
+        root.create_dir(OsStr::new("below")).unwrap();
+        let below = root.open_beneath(OsStr::new("below")).unwrap();
+        root.remove_dir(OsStr::new("below")).unwrap();
+        assert!(below.entries_if_there().unwrap().is_empty());
+        assert_eq!(root.entries_if_there().unwrap().len(), 0);
     }
 
     #[test]

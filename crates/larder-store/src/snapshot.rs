@@ -426,7 +426,7 @@ impl Store {
             Err(e) => return Err(e.into()),
         };
         let mut found = Vec::new();
-        for entry in dir.entries()? {
+        for entry in dir.entries_if_there()? {
             let path = dir.join(&entry.name);
             match file_name(&path).split_once('-') {
                 Some((_, id)) if !id.is_empty() => found.push(Found { id: id.to_owned(), path }),

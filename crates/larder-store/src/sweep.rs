@@ -208,7 +208,7 @@ impl<'a> Sweep<'a> {
         let blobs = self.store.room(BLOBS)?;
         for fan in blobs.entries()?.into_iter().filter(|entry| entry.is_dir != Some(false)) {
             let dir = blobs.open_beneath(&fan.name)?;
-            for entry in dir.entries()? {
+            for entry in dir.entries_if_there()? {
                 let hex = format!("{}{}", fan.name.to_string_lossy(), entry.name.to_string_lossy());
                 let Ok(hash) = blake3::Hash::from_hex(&hex) else { continue };
                 let blob = BlobId::Digest(Digest::from(hash));
@@ -225,7 +225,7 @@ impl<'a> Sweep<'a> {
                 Err(e) if e.is_not_found() => continue,
                 Err(e) => return Err(e.into()),
             };
-            for entry in dir.entries()? {
+            for entry in dir.entries_if_there()? {
                 let name = entry.name.to_string_lossy();
                 let stem = name.strip_suffix(SIDECAR);
                 let Ok(index) = stem.unwrap_or(&name).parse::<u32>() else { continue };

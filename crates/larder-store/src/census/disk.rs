@@ -147,7 +147,7 @@ impl Disk {
         for entry in trees.entries()? {
             let Some(tree) = open(&trees, &entry.name, events) else { continue };
             let id = entry.name.to_string_lossy().into_owned();
-            self.prepared += tree.entries()?.len() as u64;
+            self.prepared += tree.entries_if_there()?.len() as u64;
             let mut on_disk = OnDisk::default();
             on_disk.add(taken(&tree.stat_self()?), true);
             visit(&tree, &mut |meta| match meta.kind {
@@ -214,7 +214,7 @@ fn list(store: &Store, ids: &HashMap<BlobId, u32>, events: &dyn Events) -> Resul
 
 fn list_one(dir: &Dir, identify: &dyn Fn(&OsStr) -> What) -> larder_fs::Result<Vec<Seen>> {
     let mut seen = Vec::new();
-    for entry in dir.entries()? {
+    for entry in dir.entries_if_there()? {
         if let Some(meta) = dir.stat_optional(&entry.name)? {
             let what = if meta.kind == Kind::File { identify(&entry.name) } else { What::Foreign };
             seen.push(Seen::new(what, &meta));
