@@ -10,6 +10,7 @@ use crate::events::Events;
 use crate::evict::chance::last_used;
 use crate::evict::{Candidate, Eviction, Freed, Held, Limits, Plan, plan};
 use crate::lineage::Lineage;
+use crate::provenance::SOURCES;
 use crate::remove::{Dropping, Removed};
 use crate::snapshot::{Found, Header};
 use crate::store::Store;
@@ -167,6 +168,7 @@ impl Store {
                 beside_ms,
                 keep: retention.newest,
                 held: held.get(&found.id).copied(),
+                built_from: header.part(SOURCES).map(|sources| format!("{sources} {}", header.key)),
             }
         };
         Ok(census.snapshots.iter().map(candidate).collect())

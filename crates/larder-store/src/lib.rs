@@ -45,7 +45,7 @@ pub use lineage::{JOB, Lineage};
 pub use link_mode::LinkMode;
 pub use manifest::{Content, DirEntry, Inode, Link, Manifest, Symlink};
 pub use policy::{Fallout, Opaque, Policy, Treatment};
-pub use provenance::{Provenance, Stamp, State};
+pub use provenance::{Provenance, SOURCES, Stamp, State};
 pub use remove::Removed;
 pub use repair::{Concerned, Ending, Remedy, Repaired, Step};
 pub use restore::{AddRequest, Guide, Outcome, RestoreRequest, Restored, Root, Wants, Work};

@@ -14,6 +14,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
+/// The header part with the digest of what a snapshot was built from. It belongs to no key.
+pub const SOURCES: &str = "sources";
+
 /// What a snapshot was built from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
@@ -88,6 +91,16 @@ impl Provenance {
         self.stamps.get(at)
     }
 
+    /// A digest of where the sources are and what they hold, whenever that last changed; `None` where there are none.
+    pub fn digest(&self) -> Option<String> {
+        let mut hasher = blake3::Hasher::new();
+        for stamp in &self.stamps {
+            hasher.update(&(stamp.path.len() as u64).to_le_bytes()).update(&stamp.path);
+            hasher.update(&postcard::to_stdvec(&stamp.state).expect("a state is plain data"));
+        }
+        (!self.stamps.is_empty()).then(|| hasher.finalize().to_hex()[..32].to_owned())
+    }
+
     /// The bytes for a snapshot's file.
     pub(crate) fn encode(&self) -> Vec<u8> {
         postcard::to_stdvec(self).expect("provenance is plain data")
@@ -150,6 +163,21 @@ mod tests {
         let read = decode(&["/w/a", "/w/b"]).unwrap();
         assert_eq!(read.notes, [7]);
         assert!(read.stamp(Path::new("/w/b")).is_some() && read.stamp(Path::new("/w/c")).is_none());
+    }
+
+    #[test]
+    fn the_digest_tells_other_paths_and_contents_and_no_times() {
+        let of = |stamps: &[Stamp]| Provenance::new(stamps.to_vec(), Vec::new()).digest();
+        let known = of(&[stamp("/a"), stamp("/b")]);
+        assert!(known.is_some() && of(&[]).is_none());
+        let touched = Stamp { mtime: Timestamp { secs: 9, nanos: 9 }, ..stamp("/a") };
+        assert_eq!(of(&[stamp("/b"), touched]), known);
+        let edited = Stamp { state: State::File { size: 1, digest: Digest([2; 32]) }, ..stamp("/b") };
+        let replaced = Stamp { state: State::Symlink { target: Digest([1; 32]) }, ..stamp("/b") };
+        for other in [&[stamp("/a"), edited][..], &[stamp("/a"), replaced], &[stamp("/a"), stamp("/c")], &[stamp("/a")]]
+        {
+            assert_ne!(of(other), known, "{other:?}");
+        }
     }
 
     #[test]

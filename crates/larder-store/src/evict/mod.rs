@@ -38,6 +38,8 @@ pub struct Candidate {
     pub keep: usize,
     /// Why it must stay.
     pub held: Option<Held>,
+    /// What it was built from, where that is known: of two of a lineage that have the same the older one is a repeat.
+    pub built_from: Option<String>,
 }
 
 /// Why a snapshot must not be evicted.
@@ -95,6 +97,8 @@ pub struct Eviction {
 /// Why a snapshot is evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
+    /// A newer one of its lineage was built from the same sources under the same key.
+    Repeated,
     /// It was not used for so long.
     Unused(Duration),
     /// So many newer ones of its lineage may stay, and do.
@@ -106,9 +110,15 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether it goes before all others.
+    pub(crate) fn is_repeated(self) -> bool {
+        self == Self::Repeated
+    }
+
     /// In a word, for machines.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Repeated => "repeated",
             Self::Unused(_) => "unused",
             Self::Surplus(_) => "surplus",
             Self::Budget => "budget",
@@ -120,6 +130,7 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Repeated => f.write_str("a newer one of its lineage was built from the same sources"),
             Self::Unused(time) => write!(f, "unused for {} days", time.as_secs() / 86_400),
             Self::Surplus(keep) => write!(f, "{keep} newer ones of its lineage stay"),
             Self::Budget => f.write_str("worth least while the store is over its budget"),

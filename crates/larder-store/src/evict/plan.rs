@@ -1,6 +1,6 @@
 //! Who goes, in which order, until there is room.
 //!
-//! First what is old or too many in its lineage, then, while room is wanted, whatever is worth least: expected seconds
+//! First what a newer one of its lineage repeats, then what is old or too many in its lineage, then, while room is wanted, whatever is worth least: expected seconds
 //! spared a day, for each byte of the snapshot's share ([`super::sizes`]). Every step looks anew: what goes changes the
 //! shares of the others, and who is the newest of a lineage. In the end whoever turned out not to be needed stays,
 //! the most valuable first.
@@ -21,6 +21,8 @@ const GIGABYTE: f64 = 1e9;
 
 struct Member<'a> {
     candidate: &'a Candidate,
+    /// A newer one of its lineage was built from the same.
+    repeated: bool,
     lineage: usize,
     used: i64,
     gone: bool,
@@ -43,7 +45,8 @@ pub fn plan(candidates: &[Candidate], sizes: &mut Sizes, limits: &Limits) -> Pla
         sizes.hold(index);
     }
     sizes.settle();
-    let mut planner = Planner::new(candidates, sizes, limits);
+    let (candidates, repeated) = told_apart(candidates);
+    let mut planner = Planner::new(&candidates, &repeated, sizes, limits);
     planner.drop_old_and_surplus();
     let needed_from = planner.evictions.len();
     while !planner.is_enough() {
@@ -56,8 +59,32 @@ pub fn plan(candidates: &[Candidate], sizes: &mut Sizes, limits: &Limits) -> Pla
     planner.finish()
 }
 
+/// Which candidates are repeats; what was a use of a repeat is one of the newest with the same in the result.
+fn told_apart(candidates: &[Candidate]) -> (Vec<Candidate>, Vec<bool>) {
+    fn key(candidate: &Candidate) -> Option<(&str, &str)> {
+        Some((candidate.lineage.as_str(), candidate.built_from.as_deref()?))
+    }
+    let mut newest: HashMap<(&str, &str), usize> = HashMap::new();
+    for (index, candidate) in candidates.iter().enumerate() {
+        let Some(key) = key(candidate) else { continue };
+        let first = newest.entry(key).or_insert(index);
+        if candidates[*first].id < candidate.id {
+            *first = index;
+        }
+    }
+    let (mut told, mut repeated) = (candidates.to_vec(), vec![false; candidates.len()]);
+    for (index, candidate) in candidates.iter().enumerate() {
+        if let Some(first) = key(candidate).map(|key| newest[&key]).filter(|first| *first != index) {
+            repeated[index] = true;
+            let uses = std::mem::take(&mut told[index].uses);
+            told[first].uses.extend(uses);
+        }
+    }
+    (told, repeated)
+}
+
 impl<'a> Planner<'a> {
-    fn new(candidates: &'a [Candidate], sizes: &'a mut Sizes, limits: &'a Limits) -> Self {
+    fn new(candidates: &'a [Candidate], repeated: &[bool], sizes: &'a mut Sizes, limits: &'a Limits) -> Self {
         let mut numbers: HashMap<&str, usize> = HashMap::new();
         let mut there: Vec<Vec<usize>> = Vec::new();
         let mut members = Vec::with_capacity(candidates.len());
@@ -67,7 +94,8 @@ impl<'a> Planner<'a> {
                 there.len() - 1
             });
             there[lineage].push(index);
-            members.push(Member { candidate, lineage, used: chance::last_used(candidate, limits.now), gone: false });
+            let (repeated, used) = (repeated[index], chance::last_used(candidate, limits.now));
+            members.push(Member { candidate, repeated, lineage, used, gone: false });
         }
         for lineage in &mut there {
             lineage.sort_unstable_by(|a, b| candidates[*b].id.cmp(&candidates[*a].id));
@@ -81,9 +109,16 @@ impl<'a> Planner<'a> {
         let limit = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
         let mut due: Vec<(usize, Reason)> = Vec::new();
         for (lineage, there) in self.there.iter().enumerate() {
-            for (place, index) in there.iter().enumerate() {
+            let mut next = 0;
+            for index in there {
                 let member = &self.members[*index];
+                let place = next;
+                next += usize::from(!member.repeated);
                 if member.candidate.held.is_some() {
+                    continue;
+                }
+                if member.repeated {
+                    due.push((*index, Reason::Repeated));
                     continue;
                 }
                 let silence = self.limits.now.as_nanos().saturating_sub(member.used);
@@ -100,8 +135,11 @@ impl<'a> Planner<'a> {
         while !(due.is_empty() || self.limits.only_for_space && self.is_enough()) {
             let able = |(index, _): &(usize, Reason)| !self.limits.only_for_space || self.sizes.can_free(*index);
             let ranked = due.iter().enumerate().filter(|(_, due)| able(due));
-            let ranked = ranked.map(|(at, (index, _))| (at, self.worth(*index), &self.members[*index].candidate.id));
-            let least = ranked.min_by(|a, b| a.1.total_cmp(&b.1).then_with(|| a.2.cmp(b.2)));
+            let ranked = ranked.map(|(at, (index, reason))| {
+                (at, !reason.is_repeated(), self.worth(*index), &self.members[*index].candidate.id)
+            });
+            let least =
+                ranked.min_by(|a, b| a.1.cmp(&b.1).then_with(|| a.2.total_cmp(&b.2)).then_with(|| a.3.cmp(b.3)));
             let Some((at, ..)) = least else { break };
             let (index, reason) = due.swap_remove(at);
             self.evict(index, reason);

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::events::{Events, Phase};
 use crate::link_mode::{Ladder, LinkMode};
 use crate::manifest::{Content, DirEntry, Inode, Manifest, Symlink};
-use crate::provenance::Provenance;
+use crate::provenance::{Provenance, SOURCES};
 use crate::reserve::release;
 use crate::restore::{Root, Work, refuse_nested};
 use crate::session::Session;
@@ -235,6 +235,7 @@ impl Store {
         }
         let provenance = request.review.provenance();
         header.worth = request.review.worth();
+        header.parts.extend(provenance.digest().map(|digest| (SOURCES.to_owned(), digest)));
         let staged = self.stage_snapshot(staging, &request.place, &mut header, &provenance, &manifests, inline)?;
         events.phase(Phase::Sync, 0);
         if intake.new_blobs.load(Ordering::Relaxed) > 0 {

@@ -263,6 +263,7 @@ pub(crate) fn replay(jobs: &[Job], budget: u64, order: Order) -> Outcome {
             beside_ms: built.min(total / 2),
             keep: if order == Order::Defaults { 3 } else { usize::MAX },
             held: None,
+            built_from: None,
         };
         store.push(Kept { candidate, used: job.at, units: job.units.clone() });
         outcome.evicted += evict(&mut store, job.at, budget, order);

@@ -30,7 +30,7 @@ pub(crate) struct Eviction {
     created: String,
     /// When it was last restored, or else published, RFC 3339.
     used: String,
-    /// Why it goes: `unused`, `surplus`, `budget` or `room`.
+    /// Why it goes: `repeated`, `unused`, `surplus`, `budget` or `room`.
     reason: &'static str,
     /// The same for people.
     why: String,

@@ -1,5 +1,6 @@
 //! Eviction as a person meets it: plans, pins, jobs that died, settings.
 
+use crate::support::project::Project;
 use crate::support::tree::plant;
 use crate::support::{Args, Sandbox, args, said, snapshot};
 use serde_json::Value;
@@ -125,6 +126,33 @@ fn what_a_job_works_with_stays_and_its_end_frees_it() {
     assert_eq!(sandbox.said(all).ends(1).json()["missing"]["leased"], 1);
     fs::write(sandbox.path("larder.toml"), "lease = \"0s\"\n").unwrap();
     assert_eq!(evicted(&sandbox.said(all).ends(1).json()), ["a"]);
+}
+
+#[test]
+fn builds_that_change_nothing_push_out_no_other_branch() {
+    let sandbox = Sandbox::new();
+    let project = Project::new(&sandbox.path("app"));
+    let run =
+        || -> Value { said(&mut project.run(&sandbox, &["--format", "json"], &["cargo", "build"])).ok().last_json() };
+    run();
+    project.edit("part/src/lib.rs", "7", "8");
+    let topic = run()["save"]["snapshot"].clone();
+    project.edit("part/src/lib.rs", "8", "7");
+    let mut last = Value::Null;
+    for _ in 0..6 {
+        last = run()["save"]["snapshot"].clone();
+    }
+    let done = sandbox.json(["gc"]);
+    let reasons: Vec<_> = done["evicted"].as_array().unwrap().iter().map(|one| one["reason"].clone()).collect();
+    assert_eq!(reasons, ["repeated"; 6], "{done}");
+    let listed = sandbox.json(["ls"]);
+    let left: Vec<&Value> = listed["snapshots"].as_array().unwrap().iter().map(|one| &one["snapshot"]).collect();
+    assert_eq!(left, [&last, &topic], "{listed}");
+    // Whoever goes back to the branch starts from its build.
+    fs::remove_dir_all(&project.target).unwrap();
+    project.edit("part/src/lib.rs", "7", "8");
+    let back = run();
+    assert_eq!((&back["outcome"], &back["snapshot"]), (&"hit".into(), &topic), "{back}");
 }
 
 #[test]

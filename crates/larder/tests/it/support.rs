@@ -198,6 +198,13 @@ impl Said {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {self}"))
     }
 
+    /// The object on the last line of stdout, after what a command wrote.
+    #[track_caller]
+    pub(crate) fn last_json(&self) -> Value {
+        let line = self.out.lines().last().unwrap_or_default();
+        serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {self}"))
+    }
+
     /// The lines on stderr that say what happened.
     pub(crate) fn summaries(&self) -> Vec<&str> {
         let words = ["hit ", "partial ", "miss", "skipped"];

@@ -22,6 +22,7 @@ fn candidate(id: u32, lineage: u32, hours: i64, ms: u64) -> Candidate {
         beside_ms: ms / 2,
         keep: 3,
         held: None,
+        built_from: None,
     }
 }
 
@@ -145,6 +146,39 @@ fn a_guard_drops_what_is_old_first_and_then_stops() {
     assert_eq!(ids(&plan(&all, &mut unshared(&[1; 3]), &more)), [0, 2]);
 }
 
+#[test]
+fn a_repeat_takes_nobodys_place_and_its_uses_are_the_newer_ones() {
+    // Two branches: after one build of the other, four of the first from the same sources.
+    let mut all: Vec<Candidate> = (0..6).map(|n| candidate(n, 0, 60 - 10 * i64::from(n), 1000)).collect();
+    for (n, from) in ["main", "topic", "main", "main", "main", "main"].into_iter().enumerate() {
+        all[n].built_from = Some(from.into());
+        all[n].keep = 2;
+    }
+    all[2].held = Some(Held::Leased);
+    let made = plan(&all, &mut unshared(&[1; 6]), &limits());
+    let mut gone = ids(&made);
+    gone.sort_unstable();
+    assert_eq!(gone, [0, 3, 4]);
+    assert!(made.evictions.iter().all(|eviction| eviction.reason == Reason::Repeated));
+    // In another lineage it is none, and nobody knows what others were built from.
+    all.iter_mut().for_each(|candidate| candidate.held = None);
+    all[0].lineage = "another".into();
+    all[3].built_from = None;
+    all[4].built_from = None;
+    let mut gone = ids(&plan(&all, &mut unshared(&[1; 6]), &limits()));
+    gone.sort_unstable();
+    assert_eq!(gone, [1, 2, 3]);
+    // What was restored yesterday from the older one is needed tomorrow from the newer one.
+    let mut all: Vec<Candidate> = (0..4).map(|n| candidate(n, n / 3, 300 - i64::from(n), 1000)).collect();
+    all[0].built_from = Some("main".into());
+    all[1].built_from = Some("main".into());
+    all[0].uses = vec![ago(24)];
+    let limits = Limits { max_age: Some(WEEK), ..limits() };
+    let mut gone = ids(&plan(&all, &mut unshared(&[1; 4]), &limits));
+    gone.sort_unstable();
+    assert_eq!(gone, [0, 3]);
+}
+
 /// A store: candidates, blobs with their owners and whether a workspace links them.
 #[derive(Clone, Debug)]
 struct World {
@@ -178,12 +212,14 @@ impl World {
 }
 
 fn worlds() -> impl Strategy<Value = World> {
-    let one = (0..4_u32, 0..400_i64, 0..1_000_000_u64, prop::collection::vec(-10..400_i64, 0..4), 1..5_usize, 0..8_u32);
+    let uses = prop::collection::vec(-10..400_i64, 0..4);
+    let from = prop::option::of(0..3_u8);
+    let one = (0..4_u32, 0..400_i64, 0..1_000_000_u64, uses, 1..5_usize, 0..8_u32, from);
     prop::collection::vec(one, 1..12).prop_flat_map(|all| {
         let count = all.len();
         let candidates: Vec<Candidate> = (0..)
             .zip(all)
-            .map(|(n, (lineage, hours, ms, uses, keep, held))| {
+            .map(|(n, (lineage, hours, ms, uses, keep, held, from))| {
                 let held = match held {
                     0 => Some(Held::Pinned),
                     1 => Some(Held::Leased),
@@ -191,7 +227,8 @@ fn worlds() -> impl Strategy<Value = World> {
                 };
                 let uses = uses.into_iter().map(ago).collect();
                 let id = format!("{:08}-{n}", 1000 - hours);
-                Candidate { id, uses, keep, held, ..candidate(n, lineage, hours, ms) }
+                let built_from = from.map(|from| from.to_string());
+                Candidate { id, uses, keep, held, built_from, ..candidate(n, lineage, hours, ms) }
             })
             .collect();
         let owners = prop::collection::btree_set(0..count, 1..=count.min(4));
@@ -236,6 +273,35 @@ proptest! {
             let before = world.freed(&|index| gone[..at].contains(&index));
             let after = world.freed(&|index| gone[..=at].contains(&index));
             prop_assert_eq!(before + made.evictions[at].freed, after);
+        }
+        // Repeats go first, and only where a newer one is there; of the others only the newest few count.
+        let newer = |index: usize| {
+            let one = &world.candidates[index];
+            world.candidates.iter().filter(move |other| other.lineage == one.lineage && other.id > one.id)
+        };
+        let is_repeat = |index: usize| {
+            let from = &world.candidates[index].built_from;
+            from.is_some() && newer(index).any(|other| other.built_from == *from)
+        };
+        let reasons: Vec<Reason> = made.evictions.iter().map(|eviction| eviction.reason).collect();
+        prop_assert!(reasons.is_sorted_by_key(|reason| *reason != Reason::Repeated));
+        for eviction in &made.evictions {
+            match eviction.reason {
+                Reason::Repeated => prop_assert!(is_repeat(eviction.index)),
+                Reason::Surplus(keep) => {
+                    let lineage = &world.candidates[eviction.index].lineage;
+                    let id = &world.candidates[eviction.index].id;
+                    let counted = (0..world.candidates.len()).filter(|other| {
+                        let one = &world.candidates[*other];
+                        one.lineage == *lineage && one.id > *id && !is_repeat(*other)
+                    });
+                    prop_assert!(!is_repeat(eviction.index) && counted.count() >= keep);
+                }
+                _ => {}
+            }
+        }
+        if !goal.only_for_space {
+            prop_assert!((0..world.candidates.len()).all(|index| is_gone(index) || !world.may_go(index) || !is_repeat(index)));
         }
         // The low mark is reached whenever it can be.
         let enough = |freed: Freed| freed.bytes >= goal.over_budget && freed.covers(goal.wanted);
