@@ -257,8 +257,19 @@ impl Dir {
         self.run("remove directory", name, || rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR))
     }
 
-    /// Removes whatever stands at `name`, with all below it; absence is success.
+    /// Removes whatever stands at `name`, with all below it; absence is success, also where others remove it meanwhile.
     pub fn remove_all(&self, name: &OsStr) -> Result<()> {
+        const ATTEMPTS: u32 = 8;
+        for _ in 1..ATTEMPTS {
+            match self.try_remove_all(name) {
+                Err(e) if e.is_not_found() => {}
+                other => return other,
+            }
+        }
+        self.try_remove_all(name)
+    }
+
+    fn try_remove_all(&self, name: &OsStr) -> Result<()> {
         let Some(meta) = self.stat_optional(name)? else { return Ok(()) };
         if meta.kind != Kind::Dir {
             return match self.remove_file(name) {
@@ -502,6 +513,21 @@ mod tests {
         root.remove_dir(OsStr::new("below")).unwrap();
         assert!(below.entries_if_there().unwrap().is_empty());
         assert_eq!(root.entries_if_there().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn several_may_remove_the_same_at_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Dir::open(temp.path()).unwrap();
+        for _ in 0..50 {
+            std::fs::create_dir_all(temp.path().join("tree/a/b")).unwrap();
+            std::fs::write(temp.path().join("tree/a/file"), "x").unwrap();
+            std::thread::scope(|scope| {
+                let removers: Vec<_> = (0..4).map(|_| scope.spawn(|| root.remove_all(OsStr::new("tree")))).collect();
+                removers.into_iter().for_each(|remover| remover.join().unwrap().unwrap());
+            });
+            assert!(!temp.path().join("tree").exists());
+        }
     }
 
     #[test]
