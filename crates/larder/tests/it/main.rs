@@ -22,5 +22,6 @@ mod repair;
 mod report;
 mod run;
 mod schemas;
+mod stress;
 mod support;
 mod writers;
