@@ -108,12 +108,12 @@ fn publish(store: &Path, number: usize, lineage: usize, manifest: &Manifest, inl
         created,
         larder: "0.1.0".into(),
         parts: vec![
-            ("workspace".into(), "/work/acme".into()),
+            ("workspace".into(), "/build/acme".into()),
             ("job".into(), job),
             ("branch".into(), if number.is_multiple_of(3) { "main" } else { "topic" }.into()),
         ],
         roots: vec![RootSummary {
-            path: "/work/acme/target".into(),
+            path: "/build/acme/target".into(),
             files: manifest.links.len() as u64,
             bytes: manifest.logical_bytes(),
         }],
