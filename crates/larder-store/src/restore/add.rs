@@ -115,7 +115,7 @@ impl Store {
             return Ok(Some(restored));
         }
         let (part, whole_of) = part(manifest, &wanted);
-        let how = How { exact: true, set_aside: !request.dry_run, remade: &[] };
+        let how = How { exact: true, strays: false, set_aside: !request.dry_run, remade: &[] };
         let Some(planned) = self.plan(&part, &Target::Fresh { exists: true }, root, how, events)? else {
             return Ok(None);
         };

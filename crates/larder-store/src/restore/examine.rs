@@ -41,6 +41,8 @@ pub(super) struct Planned {
 pub(super) struct How<'a> {
     /// Remove whatever the snapshot does not name.
     pub(super) exact: bool,
+    /// Find out whether files stay that vouch for others and that nobody knows.
+    pub(super) strays: bool,
     /// Damaged blobs are set aside.
     pub(super) set_aside: bool,
     /// Links of the manifest that will be made anew; empty where that is not known.
@@ -81,7 +83,8 @@ impl Store {
                 }
                 _ => Vec::new(),
             };
-            let how = How { exact: request.exact, set_aside: !request.dry_run, remade: &remade };
+            let how =
+                How { exact: request.exact, strays: request.keep_newer, set_aside: !request.dry_run, remade: &remade };
             match self.plan(manifest, target, root, how, events)? {
                 Some(planned) if !planned.plan.blocked.is_empty() => {
                     let path = root.path.join(&planned.plan.blocked[0]);
@@ -139,7 +142,7 @@ impl Store {
         how: How<'_>,
         events: &dyn Events,
     ) -> Result<Option<Planned>> {
-        let How { exact, set_aside, remade } = how;
+        let How { exact, strays, set_aside, remade } = how;
         let empty = Tree::default();
         let tree = match target {
             Target::Over { tree, .. } => tree,
@@ -149,7 +152,7 @@ impl Store {
             Target::Over { .. } => self.session_manifest(&root.path),
             Target::Fresh { .. } => None,
         };
-        let rules = |omitted| Rules { exact, before: &before, omitted };
+        let rules = |omitted| Rules { exact, strays, before: &before, omitted };
         let plan = Plan::new(manifest, tree, root.policy, rules(remade));
         let mut planned = Planned { plan, ..Planned::default() };
         planned.remade = remade.iter().filter(|remade| **remade).count() as u64;

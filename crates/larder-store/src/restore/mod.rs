@@ -128,6 +128,9 @@ pub struct Restored {
     pub omitted: Vec<String>,
     /// A directory was newer than the snapshot and was left alone.
     pub kept_newer: bool,
+    /// Files stayed that vouch for others, and that neither the snapshot nor an earlier one of this directory has: what was
+    /// built with them was built from who knows what. Told where [`RestoreRequest::keep_newer`] is set.
+    pub strays: bool,
     /// What the snapshot was built from; empty where none was put in place.
     pub provenance: Provenance,
     /// When the snapshot was made.
@@ -313,7 +316,7 @@ impl Store {
         if !request.dry_run && self.has_overlay(&request.roots) {
             // What was written in an overlay goes with it: only for a snapshot that can take its place.
             let empty = Target::Fresh { exists: true };
-            let whole = How { exact: request.exact, set_aside: true, remade: &[] };
+            let whole = How { exact: request.exact, strays: false, set_aside: true, remade: &[] };
             for (manifest, root) in snapshot.roots.iter().zip(&request.roots) {
                 if self.plan(manifest, &empty, root, whole, events)?.is_none() {
                     return Ok(None);

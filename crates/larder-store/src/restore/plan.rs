@@ -63,6 +63,8 @@ pub(crate) struct Plan {
     pub(crate) blocked: Vec<OsString>,
     /// Files and links to remove, as paths, at the end; the flag says that the file vouches for others.
     pub(crate) removals: Vec<(OsString, bool)>,
+    /// Whether files stay that vouch for others, and that neither the snapshot nor the session knows.
+    pub(crate) strays: bool,
     /// Directories to remove when they are empty, as paths, deepest first.
     pub(crate) dir_removals: Vec<OsString>,
     /// Directories of the manifest whose mode or time must be set at the end.
@@ -76,6 +78,8 @@ pub(crate) struct Plan {
 pub(crate) struct Rules<'a> {
     /// Remove everything that the snapshot does not name.
     pub(crate) exact: bool,
+    /// Find out whether there are strays.
+    pub(crate) strays: bool,
     /// Finds what larder made there before, the earlier manifest and its session; asked only when there is
     /// something that could be removed.
     pub(crate) before: &'a dyn Fn() -> Option<(Manifest, Session)>,
@@ -266,6 +270,8 @@ impl Plan {
             }
             if rules.exact || is_temporary(&file.name) || made_by_us() {
                 self.removals.push((path.clone(), vouches()));
+            } else if rules.strays && !self.strays {
+                self.strays = vouches();
             }
         }
         for (index, symlink) in tree.symlinks.iter().enumerate() {

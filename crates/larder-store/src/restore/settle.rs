@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// All of a snapshot and nothing else.
-const WHOLE: How<'_> = How { exact: true, set_aside: true, remade: &[] };
+const WHOLE: How<'_> = How { exact: true, strays: false, set_aside: true, remade: &[] };
 
 impl Store {
     /// Carries out the plans, one root after the other; in a dry run only counts what they would do.
@@ -46,6 +46,7 @@ impl Store {
         {
             restored.omitted.extend(planned.omitted.iter().cloned());
             restored.remade += planned.remade;
+            restored.strays |= planned.plan.strays;
             restored.work.hashed += planned.hashed;
             restored.work.unchanged += planned.plan.unchanged();
             if request.dry_run {

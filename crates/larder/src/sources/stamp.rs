@@ -7,6 +7,7 @@ use anyhow::Result;
 use larder_cargo::freshness::{Change, Verdict, package_of};
 use larder_store::{Events, Observed, Provenance, Restored, Store, Time};
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// So many sources of a kind are decisions; all of them are a list.
@@ -78,12 +79,16 @@ pub(crate) fn settle(
     events: &dyn Events,
 ) -> Result<Option<Stamped>> {
     let Some(notes) = Notes::of(&restored.provenance, &checkout.project.names) else {
+        touch_for_others(store, &checkout, dirs, events);
         // What was read need not be read again when the build is saved.
         remember(store, &checkout.sources, &checkout.observed());
         return Ok(None);
     };
     match stamp(store, restored, &notes, &checkout, events) {
-        Ok(stamped) => Ok(Some(stamped)),
+        Ok(stamped) => {
+            note_owner(store, &checkout.sources, &names_of(dirs));
+            Ok(Some(stamped))
+        }
         Err(error) => {
             events.warn(&format!("the sources could not be stamped, so local crates are built again: {error:#}"));
             for (dir, folder) in dirs.iter().flat_map(|dir| notes.fingerprints().map(move |folder| (dir, folder))) {
@@ -98,6 +103,45 @@ pub(crate) fn settle(
             }
             Ok(None)
         }
+    }
+}
+
+/// The sources have times that larder gave them for other target directories. What stands in these ones was not
+/// restored now, and may have been built from other contents before: all sources are touched.
+fn touch_for_others(store: &Store, checkout: &Checkout<'_>, dirs: &[PathBuf], events: &dyn Events) {
+    let ours = names_of(dirs);
+    let owner = Store::recall(store.path(), &owner_of(&checkout.sources)).unwrap_or_default();
+    if owner.is_empty() || owner == ours || !dirs.iter().any(|dir| larder_fs::exists(dir)) {
+        return;
+    }
+    let mut observed = checkout.observed();
+    let all = observed.stamps.iter().map(|stamp| stamp.path().to_path_buf());
+    let times: Vec<_> = all.filter(|path| checkout.sources.may_stamp(path)).map(|path| (path, Time::Now)).collect();
+    events.warn(
+        "the sources have the times of another target directory, and this one was not restored: local crates are built again",
+    );
+    for (path, error) in observed.apply(&times) {
+        tracing::info!("{} keeps its time: {error}", path.display());
+    }
+    note_owner(store, &checkout.sources, &[]);
+}
+
+/// What the store is asked for whose times the sources have.
+fn owner_of(sources: &Sources) -> String {
+    format!("the target directories whose times the sources of {:?} have", sources.root)
+}
+
+fn names_of(dirs: &[PathBuf]) -> Vec<u8> {
+    dirs.iter().flat_map(|dir| [dir.as_os_str().as_bytes(), b"\0"].concat()).collect()
+}
+
+fn note_owner(store: &Store, sources: &Sources, owner: &[u8]) {
+    let question = owner_of(sources);
+    if Store::recall(store.path(), &question).as_deref() == Some(owner) {
+        return;
+    }
+    if let Err(error) = store.note(&question, owner) {
+        tracing::info!("nobody will know whose times the sources have: {error}");
     }
 }
 
@@ -126,7 +170,10 @@ fn stamp(
         );
     }
     checkout.observe_named(std::iter::once(provenance));
-    let (mut stamped, times) = compare(provenance, notes, checkout);
+    if restored.strays {
+        tracing::info!("the target directory holds units that no snapshot knows: no file gets an older time");
+    }
+    let (mut stamped, times) = compare(provenance, notes, checkout, restored.strays);
     stamped.tell(&times);
     let mut observed = checkout.observed();
     let failed = observed.apply(&times);
@@ -151,11 +198,17 @@ fn remember(store: &Store, sources: &Sources, observed: &Observed) {
 }
 
 /// What changed, and the time that each source gets.
-fn compare(provenance: &Provenance, notes: &Notes, checkout: &Checkout<'_>) -> (Stamped, Vec<(PathBuf, Time)>) {
+fn compare(
+    provenance: &Provenance,
+    notes: &Notes,
+    checkout: &Checkout<'_>,
+    strays: bool,
+) -> (Stamped, Vec<(PathBuf, Time)>) {
     let sources = &checkout.sources;
     let observed = checkout.observed();
     // Where the units are is not known either in a build directory whose name only cargo can make.
-    let foreign = !sources.foreign().is_empty() || checkout.project.workspace.build_dir.is_none();
+    let unknown = strays || checkout.project.workspace.build_dir.is_none();
+    let foreign = !sources.foreign().is_empty() || unknown;
     let mut stamped = Stamped::default();
     let mut times: BTreeMap<PathBuf, Time> = BTreeMap::new();
     let mut changes: Vec<(PathBuf, Change)> = Vec::new();

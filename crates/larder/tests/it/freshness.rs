@@ -196,3 +196,42 @@ fn no_time_is_set_back_where_only_cargo_knows_the_build_directory() {
     assert_eq!(again("7", "8", "never"), ("plain 8 42".to_owned(), true));
     assert_eq!(again("8", "7", "success"), ("plain 7 42".to_owned(), true));
 }
+
+#[test]
+fn no_time_is_set_back_over_units_that_no_snapshot_knows() {
+    let (sandbox, project) = project();
+    // A target directory of other contents, older than the snapshot that comes over it, with a unit more.
+    project.edit("src/lib.rs", "{} {} {}", "{} {} {}!");
+    let test = |sandbox: &Sandbox| {
+        let mut cargo = sandbox.command("cargo");
+        said(cargo.current_dir(&project.dir).args(["test", "--no-run"])).ok()
+    };
+    test(&sandbox);
+    fs::rename(&project.target, sandbox.path("older")).unwrap();
+    project.edit("src/lib.rs", "{} {} {}!", "{} {} {}");
+    build(&sandbox, &project, &[]);
+    checkout(&sandbox, &project);
+    fs::rename(sandbox.path("older"), &project.target).unwrap();
+    build(&sandbox, &project, &["--save", "never"]);
+    assert_eq!(project.output(&sandbox), "plain 7 42");
+    assert_eq!(compiled(&test(&sandbox)), ["app"], "its tests were built from other contents");
+}
+
+#[test]
+fn a_target_directory_that_was_not_restored_does_not_get_the_times_of_another() {
+    let (sandbox, project) = project();
+    let run = |target: &str, job: &str, command: &str| {
+        let mut larder = project.run(&sandbox, &["--job", job], &["sh", "-c", command]);
+        let dir = sandbox.path(target);
+        said(larder.env("CARGO_TARGET_DIR", &dir));
+        let program = dir.join("debug/app");
+        said(&mut sandbox.command(&program)).ok().out.trim().to_owned()
+    };
+    assert_eq!(run("x", "x", "cargo build"), "plain 7 42");
+    project.edit("part/src/lib.rs", "7", "8");
+    // It fails, so nothing of it is saved.
+    assert_eq!(run("y", "y", "cargo build; exit 1"), "plain 8 42");
+    project.edit("part/src/lib.rs", "8", "7");
+    assert_eq!(run("x", "x", "cargo build"), "plain 7 42");
+    assert_eq!(run("y", "y", "cargo build"), "plain 7 42");
+}
