@@ -1,7 +1,7 @@
 //! Faults of workflows that cost time, disk or trust.
 //!
-//! A workflow is read ([`workflow`](crate::workflow)), its local composite actions are put where they are used, and what its steps do to a
-//! build is worked out ([`facts`]). Each rule looks at that and reports; none knows of the others. What cannot
+//! A workflow is read ([`crate::workflow`]), its local composite actions are put where they are used, and what its steps do to a
+//! build is worked out (`facts`). Each rule looks at that and reports; none knows of the others. What cannot
 //! be known (an action of somebody else, a variable that nobody sets here) is never reported: a false alarm
 //! costs more than a fault that is missed.
 
@@ -106,7 +106,7 @@ pub enum Error {
 ///
 /// # Errors
 ///
-/// [`Error`] when the text is no YAML or too large.
+/// [`enum@Error`] when the text is no YAML or too large.
 pub fn audit(name: &str, text: &str, repository: &dyn Repository) -> Result<Vec<Finding>, Error> {
     let file = workflow::read(&yaml::parse(text)?)?;
     let facts = match &file {

@@ -98,7 +98,7 @@ pub struct At<'d> {
 ///
 /// # Errors
 ///
-/// [`Error`] when the text is too long or no YAML. A text without any document is an empty one.
+/// [`enum@Error`] when the text is too long or no YAML. A text without any document is an empty one.
 pub fn parse(text: &str) -> Result<Document<'_>, Error> {
     if text.len() > LONGEST {
         return Err(Error::TooLarge);

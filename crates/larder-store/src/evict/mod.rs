@@ -2,9 +2,9 @@
 //!
 //! | module | its one idea |
 //! |---|---|
-//! | [`chance`] | how often a snapshot will be restored, from what was used and when |
-//! | [`sizes`] | what goes free when some snapshots go, though they share blobs |
-//! | [`plan`] | who goes, in which order, until there is room |
+//! | `chance` | how often a snapshot will be restored, from what was used and when |
+//! | `sizes` | what goes free when some snapshots go, though they share blobs |
+//! | `plan` | who goes, in which order, until there is room |
 //!
 //! Nothing here reads a clock or a disk: [`crate::Store::gc`] gathers the numbers and carries the plan out, and the
 //! simulator of `docs/eviction.md` replays a month with the same code.

@@ -1,6 +1,16 @@
 //! The command line as typed: words become fields, nothing is decided here.
+//!
+//! | module | the commands of |
+//! |---|---|
+//! | `disk` | what the store keeps and gives up |
+//! | `workflows` | CI: setting up, finding faults |
 
-use crate::amount::{Budget, Size, Span};
+mod disk;
+mod workflows;
+
+pub(crate) use disk::*;
+pub(crate) use workflows::*;
+
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use larder_store::LinkMode;
@@ -396,92 +406,6 @@ pub(crate) enum DuSort {
 }
 
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
-pub(crate) struct RmArgs {
-    /// Snapshots, by the names that `larder ls` shows
-    #[arg(value_name = "SNAPSHOT", group = "what")]
-    pub(crate) snapshots: Vec<String>,
-    /// All snapshots of exactly this key
-    #[arg(long, value_name = "KEY", group = "what")]
-    pub(crate) key: Option<String>,
-    /// Also those that are pinned, or that a running job restored
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Change nothing; say what would be removed
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct VerifyArgs {
-    /// Mend what is damaged, and list what was done
-    #[arg(long)]
-    pub(crate) repair: bool,
-    /// Change nothing; say what would be done
-    #[arg(long, requires = "repair")]
-    pub(crate) dry_run: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct GcArgs {
-    /// Evict until so much is free on the store's file system, such as 12GB
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) need: Option<Size>,
-    /// What the store may take: a size, a part of its file system such as 20%, or off [default: off]
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) budget: Option<Budget>,
-    /// Drop what was not used for so long, such as 7d or 36h, or off [default: 7d]
-    #[arg(long, value_name = "TIME")]
-    pub(crate) max_age: Option<Span>,
-    /// So many snapshots of each lineage may stay, the newest ones [default: 3]
-    #[arg(long, value_name = "N")]
-    pub(crate) keep: Option<usize>,
-    /// Change nothing; say who would go, in this order
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct GuardArgs {
-    /// A directory whose disk is looked at too; may be repeated [default: the current directory]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) workspace: Vec<PathBuf>,
-    /// What a job is about to write there, such as 12GB
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) need: Option<Size>,
-    /// Act above so many percent [default: 80]
-    #[arg(long, value_name = "PERCENT")]
-    pub(crate) high: Option<u8>,
-    /// Until it is so many [default: 70]
-    #[arg(long, value_name = "PERCENT")]
-    pub(crate) low: Option<u8>,
-    /// Change nothing; say what would be done
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
-pub(crate) struct PinArgs {
-    /// Snapshots, by name, or by key: then the newest one
-    #[arg(value_name = "ID|KEY", group = "what")]
-    pub(crate) snapshots: Vec<String>,
-    /// Why, for whoever wonders later
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: Option<String>,
-    /// List what is pinned
-    #[arg(long, group = "what")]
-    pub(crate) list: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct UnpinArgs {
-    /// Snapshots, by name, or by key: then all of it
-    #[arg(required = true, value_name = "ID|KEY")]
-    pub(crate) snapshots: Vec<String>,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct WhyArgs {
     #[command(flatten)]
     pub(crate) which: Which,
@@ -526,45 +450,6 @@ fn age(text: &str) -> Result<Duration, String> {
         age if age > LONGEST_AGE => Err("more than ten years is too long".to_owned()),
         age => Ok(age),
     }
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AuditArgs {
-    /// Workflows and actions [default: .github/workflows, .github/actions and action.yml of this repository]
-    #[arg(value_name = "FILES")]
-    pub(crate) files: Vec<PathBuf>,
-    /// Exit with 1 for findings of this severity or above
-    #[arg(long, value_enum, value_name = "SEVERITY", default_value_t = FailOn::Error)]
-    pub(crate) fail_on: FailOn,
-    /// How to say it [default: text, or what --format says]
-    #[arg(long, value_enum, value_name = "OUTPUT")]
-    pub(crate) output: Option<AuditOutput>,
-}
-
-/// The severity at which an audit fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FailOn {
-    /// What does not work, or lets strangers in
-    Error,
-    /// What costs time or disk in every run, too
-    Warning,
-    /// Everything
-    Note,
-    /// Nothing
-    Never,
-}
-
-/// How an audit says what it found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum AuditOutput {
-    /// For people
-    Text,
-    /// One JSON object, as --format json
-    Json,
-    /// SARIF 2.1.0, for code scanning and editors
-    Sarif,
-    /// GitHub's annotations
-    Github,
 }
 
 #[derive(Debug, Args)]
