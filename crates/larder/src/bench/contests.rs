@@ -74,7 +74,9 @@ impl Arena<'_> {
                 Who::Larder(mode) => self.restore_empty(mode, round, &label),
                 _ => self.rival_restore_empty(who, &label),
             },
-            Row::RestoreIdentical | Row::RestoreChanged => self.restore_over(row, who, round, &label),
+            Row::RestoreIdentical | Row::RestoreChanged | Row::RestoreBuilt => {
+                self.restore_over(row, who, round, &label)
+            }
             Row::RestoreEight => self.restore_eight(who, &label),
             Row::SaveNothing | Row::SaveChanged => self.save_again(row, who, round, &label),
             Row::SaveAll => self.save_new(who, round, &label),
@@ -153,12 +155,17 @@ impl Arena<'_> {
             let job = rivals::rsync(origin, &tree);
             (tree, job)
         };
-        if row == Row::RestoreChanged {
-            self.workload.change(&tree, round)?;
+        match row {
+            Row::RestoreChanged => self.workload.change(&tree, round)?,
+            Row::RestoreBuilt => self.workload.build(&tree, round)?,
+            _ => {}
         }
         self.workload.settle(false)?;
         let timed = self.runner.run(&job)?;
-        self.workload.check(&tree, who, label)?;
+        match row {
+            Row::RestoreBuilt => self.workload.check_built(&tree, who, label)?,
+            _ => self.workload.check(&tree, who, label)?,
+        }
         if let Who::Larder(_) = who {
             let modes = Restored::read(timed.stdout())?.modes();
             return Ok(Run::Done(Sample { wall: timed.wall, preparation: None, modes }));

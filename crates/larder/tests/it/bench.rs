@@ -76,6 +76,7 @@ fn every_row_is_measured_and_nothing_stays() {
         ("restore-empty", 11),
         ("restore-identical", 2),
         ("restore-changed", 2),
+        ("restore-built", 2),
         ("restore-eight", 3),
         ("save-nothing", 2),
         ("save-changed", 3),

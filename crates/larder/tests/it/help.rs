@@ -462,8 +462,8 @@ fn bench() {
           --scratch <DIR>    Where to work: a directory on the file system to measure [default: the one
                              that holds DIR]
           --only <ROW>       The rows to measure [default: all] [possible values: restore-empty,
-                             restore-identical, restore-changed, restore-eight, save-nothing,
-                             save-changed, save-all]
+                             restore-identical, restore-changed, restore-built, restore-eight,
+                             save-nothing, save-changed, save-all]
       -q, --quiet            Say nothing but errors
           --cold             Drop the page cache before each restore to an empty place (needs root)
       -v, --verbose...       Say every decision; twice for each file and unit
