@@ -193,7 +193,9 @@ impl Sizes {
             (Row::RestoreEmpty, Who::Larder(LinkMode::Copy) | Who::Rsync | Who::Cp | Who::Tar) => self.full,
             (Row::RestoreEmpty, Who::CpLinks) => self.directories,
             (Row::RestoreEmpty, _) => self.materialised,
-            (Row::RestoreIdentical | Row::RestoreChanged | Row::RestoreBuilt | Row::SaveNothing, _) => Cost::default(),
+            // What was built and saved stays in the store.
+            (Row::RestoreBuilt, Who::Larder(_)) => self.built,
+            (Row::RestoreBuilt | Row::RestoreIdentical | Row::RestoreChanged | Row::SaveNothing, _) => Cost::default(),
             (Row::RestoreEight, Who::Rsync) => self.full * EIGHT,
             (Row::RestoreEight, _) => self.materialised * EIGHT,
             (Row::SaveChanged, Who::Tar) => Cost { inodes: 1, ..self.full },
@@ -328,7 +330,7 @@ mod tests {
 
     #[test]
     fn too_little_room_is_refused_with_numbers() {
-        insta::assert_snapshot!(rounds(8000 * MB, &Row::ALL).unwrap_err(), @"one round needs 27.0 GB of disk, and 8.0 GB can be used; 8.7 GB of it is for the row `8 restores to empty places`: choose rows with --only, or a roomier place with --scratch");
+        insta::assert_snapshot!(rounds(8000 * MB, &Row::ALL).unwrap_err(), @"one round needs 27.6 GB of disk, and 8.0 GB can be used; 8.7 GB of it is for the row `8 restores to empty places`: choose rows with --only, or a roomier place with --scratch");
         let room = Space { total: u64::MAX, available: u64::MAX, free: u64::MAX, inodes: 2000, inodes_available: 2000 };
         let told = plan(&[Row::SaveAll], |_| true, &sizes(), 5, Cost::default(), room).unwrap_err();
         insta::assert_snapshot!(told, @"one round needs 5800 inodes, and 1900 can be used; 5800 of them are for the row `save, all new`: choose rows with --only, or a roomier place with --scratch");
