@@ -6,9 +6,15 @@
 //!
 //! Everything is read leniently. An unknown key, an odd value, a script that no shell would take: none of them is an
 //! error here. What cannot be known is not reported.
+//!
+//! The exception is a plan ([`plan`]): it says what other jobs build, so all of it must be right.
 
+pub mod address;
 pub mod annotations;
 pub mod audit;
+pub mod outputs;
+pub mod plan;
+pub mod reference;
 pub mod sarif;
 pub mod shell;
 pub mod workflow;
