@@ -96,6 +96,51 @@ pub fn render(job: &str, parts: &[KeyPart]) -> String {
     format!("{}-{}", sanitise(job), &digest[..12])
 }
 
+/// A short digest of named values, equal only for equal ones.
+pub fn digest(values: &[(&str, &[u8])]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in values.iter().flat_map(|(name, value)| [name.as_bytes(), value]) {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.finalize().to_hex()[..12].to_owned()
+}
+
+/// What of cargo's configuration decides what a build makes, as text to be digested: how it compiles and from which
+/// sources. Where it downloads from and who it is there is left out, and so are the names of folders: they differ from
+/// machine to machine.
+pub fn configuration(config: &Config, home: Option<&Path>) -> String {
+    const COUNTED: [&str; 10] = [
+        "build",
+        "env",
+        "host",
+        "patch",
+        "paths",
+        "profile",
+        "resolver",
+        "target",
+        "target-applies-to-host",
+        "unstable",
+    ];
+    const PLACES: [&str; 3] = ["target-dir", "build-dir", "jobs"];
+    let mut text = String::new();
+    for file in &config.files {
+        // What stands in CARGO_HOME is the machine's; it counts as much.
+        let kind = if home.is_some_and(|home| file.path.starts_with(home)) { "home" } else { "tree" };
+        for name in COUNTED {
+            let Some(value) = file.table.get(name) else { continue };
+            let mut value = value.clone();
+            if let Some(build) = value.as_table_mut().filter(|_| name == "build") {
+                PLACES.iter().for_each(|place| drop(build.remove(*place)));
+            }
+            if value.as_table().is_none_or(|table| !table.is_empty()) {
+                text += &format!("{kind} {name} {value:?}\n");
+            }
+        }
+    }
+    text
+}
+
 /// The job: what was said, else what GitHub calls it, else what the command does.
 pub fn job_name(explicit: Option<&str>, env: Env<'_>, command: &[OsString]) -> String {
     if let Some(job) = explicit.filter(|job| !job.is_empty()) {

@@ -17,6 +17,7 @@
 //! | [`config`] | cargo's configuration files, read but not interpreted |
 //! | [`linker`] | whether the linker replaces its output or writes into it |
 //! | [`manifest`] | which other directories a manifest names: where the sources of a build are |
+//! | [`neighbours`] | which folders outside a repository a build of it needs |
 //! | [`freshness`] | what must be touched so that cargo sees what changed |
 //! | [`workspace`] | where root, target, build directory and lock file are |
 //! | [`home`] | what of CARGO_HOME a build without a network needs |
@@ -36,6 +37,7 @@ pub mod key;
 pub mod layout;
 pub mod linker;
 pub mod manifest;
+pub mod neighbours;
 pub mod outer;
 pub mod table;
 mod text;

@@ -4,6 +4,7 @@
 //! `paths` of the configuration) and "Workspaces" (`workspace.dependencies`). Which of them a build uses is cargo's
 //! affair; whoever keeps the times of sources keeps those of all.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
@@ -17,6 +18,15 @@ pub struct Manifest {
     pub package: Option<String>,
     /// The folders of path dependencies, wherever a manifest may name them, in the order of their spelling.
     pub paths: Vec<PathBuf>,
+    /// The folders among them that are needed by whoever depends on this package: not those of its tests, and not what
+    /// only a workspace's own builds put in the place of others.
+    pub needed: Vec<PathBuf>,
+    /// Dependencies that such a build takes from its workspace, by name.
+    pub inherited: Vec<String>,
+    /// What a workspace offers its members by path.
+    pub offered: BTreeMap<String, PathBuf>,
+    /// The patterns of a workspace's members.
+    pub members: Vec<String>,
 }
 
 impl Manifest {
@@ -27,11 +37,11 @@ impl Manifest {
         let name = |package: &Table| Some(package.get("name")?.as_str()?.to_owned());
         let mut manifest = Self {
             package: table.get("package").or_else(|| table.get("project")).and_then(Value::as_table).and_then(name),
-            paths: Vec::new(),
+            ..Self::default()
         };
         manifest.collect(dir, &table);
         if let Some(workspace) = table.get("workspace").and_then(Value::as_table) {
-            manifest.collect(dir, workspace);
+            manifest.workspace(dir, workspace);
         }
         for target in tables(table.get("target")) {
             manifest.collect(dir, target);
@@ -44,23 +54,44 @@ impl Manifest {
         }
         manifest.paths.sort_unstable();
         manifest.paths.dedup();
+        manifest.needed.sort_unstable();
+        manifest.needed.dedup();
         Some(manifest)
+    }
+
+    fn workspace(&mut self, dir: &Path, workspace: &Table) {
+        let members = ["members", "default-members"].into_iter().filter_map(|key| workspace.get(key)?.as_array());
+        self.members = members.flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+        let offered = workspace.get("dependencies").and_then(Value::as_table).into_iter().flatten();
+        for (name, dependency) in offered {
+            self.offered.extend(path_of(dir, dependency).map(|path| (name.clone(), path)));
+        }
+        self.paths.extend(self.offered.values().cloned());
     }
 
     fn collect(&mut self, dir: &Path, table: &Table) {
         // Both spellings are taken by cargo.
         for key in ["dependencies", "dev-dependencies", "dev_dependencies", "build-dependencies", "build_dependencies"]
         {
-            if let Some(dependencies) = table.get(key).and_then(Value::as_table) {
-                self.dependencies(dir, dependencies);
+            let Some(dependencies) = table.get(key).and_then(Value::as_table) else { continue };
+            let known = self.paths.len();
+            self.dependencies(dir, dependencies);
+            if !key.starts_with("dev") {
+                self.needed.extend_from_slice(&self.paths[known..]);
+                let inherits = |dependency: &Value| dependency.get("workspace").and_then(Value::as_bool) == Some(true);
+                let inherited = dependencies.iter().filter(|(_, dependency)| inherits(dependency));
+                self.inherited.extend(inherited.map(|(name, _)| name.clone()));
             }
         }
     }
 
     fn dependencies(&mut self, dir: &Path, dependencies: &Table) {
-        let path = |dependency: &Value| Some(normalise(&dir.join(dependency.get("path")?.as_str()?)));
-        self.paths.extend(dependencies.values().filter_map(path));
+        self.paths.extend(dependencies.values().filter_map(|dependency| path_of(dir, dependency)));
     }
+}
+
+fn path_of(dir: &Path, dependency: &Value) -> Option<PathBuf> {
+    Some(normalise(&dir.join(dependency.get("path")?.as_str()?)))
 }
 
 fn tables(value: Option<&Value>) -> impl Iterator<Item = &Table> {
@@ -113,6 +144,8 @@ mod tests {
         assert_eq!(manifest.package.as_deref(), Some("app"));
         let expected = ["/abs/e", "/w/a", "/w/app/b", "/w/app/f", "/w/d", "/w/g", "/w/h", "/w/i"];
         assert_eq!(manifest.paths, expected.map(PathBuf::from));
+        assert_eq!(manifest.needed, ["/abs/e", "/w/a", "/w/d"].map(PathBuf::from));
+        assert_eq!(manifest.offered.values().collect::<Vec<_>>(), [Path::new("/w/app/f")]);
     }
 
     #[test]
