@@ -10,6 +10,7 @@ use crate::events::Events;
 use crate::evict::chance::last_used;
 use crate::evict::{Candidate, Eviction, Freed, Held, Limits, Plan, plan};
 use crate::lineage::Lineage;
+use crate::mirrors::OldMirror;
 use crate::provenance::SOURCES;
 use crate::remove::{Dropping, Removed};
 use crate::snapshot::{Found, Header};
@@ -87,6 +88,8 @@ pub struct Collected {
     pub stored: u64,
     /// What was removed; nothing in a dry run.
     pub removed: Removed,
+    /// Mirrors of siblings that nobody used for long, removed or to be removed.
+    pub mirrors: Vec<OldMirror>,
     /// Snapshots that cannot be read, and why: while one is there, no blob is deleted.
     pub unreadable: Vec<(Found, String)>,
 }
@@ -134,6 +137,13 @@ impl Store {
             true => Removed::default(),
             false => self.drop_and_sweep(&found, &how, events)?,
         };
+        // Of those that only make room nobody asks for what is merely old, unless room is wanted.
+        let mirrors = match request.max_age {
+            Some(age) if !request.only_for_space || wanted != Freed::default() => {
+                self.remove_old_mirrors(request.now, age, request.dry_run)?
+            }
+            _ => Vec::new(),
+        };
         let kept: HashSet<&String> = removed.kept.iter().collect();
         let evicted = plan.evictions.iter().map(|eviction| {
             let used = last_used(&candidates[eviction.index], request.now);
@@ -147,7 +157,8 @@ impl Store {
             }
         });
         let evicted = evicted.collect();
-        Ok(Collected { evicted, plan, snapshots: census.snapshots.len(), stored, removed, unreadable: census.damaged })
+        let snapshots = census.snapshots.len();
+        Ok(Collected { evicted, plan, snapshots, stored, removed, mirrors, unreadable: census.damaged })
     }
 
     fn candidates_of(&self, census: &Census, request: &GcRequest<'_>) -> Result<Vec<Candidate>> {

@@ -9,6 +9,7 @@
 //!   sessions/     see session: what is restored where
 //!   trees/        see trees: prepared trees, derived from snapshots
 //!   events/       see history: what happened; made by the first event
+//!   mirrors/      see mirrors: of sibling repositories; made by the first one
 //!   pins/ uses/   see lease: what people pinned, and when snapshots were restored
 //!   tmp/          staging; one locked directory a process
 //! ```
@@ -29,6 +30,7 @@ use crate::blob::{BLOBS, Blobs, INGEST, QUARANTINE};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::history::EVENTS;
+use crate::mirrors::MIRRORS;
 use larder_fs::{Dir, Kind, Lock, LockKind};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -296,6 +298,7 @@ fn is_room(name: &OsStr) -> bool {
         || name == "lost+found"
         || name.as_encoded_bytes().starts_with(b"FORMAT")
         || name == EVENTS
+        || name == MIRRORS
         || ROOMS.iter().any(|room| name == *room)
 }
 

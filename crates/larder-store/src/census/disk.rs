@@ -287,7 +287,7 @@ fn visit(top: &Dir, each: &mut dyn FnMut(&Meta)) -> Result<()> {
 }
 
 /// What everything below a directory takes.
-fn total(dir: &Dir) -> Result<u64> {
+pub(crate) fn total(dir: &Dir) -> Result<u64> {
     let mut sum = 0;
     visit(dir, &mut |meta| sum += taken(meta))?;
     Ok(sum)

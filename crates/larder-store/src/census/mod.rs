@@ -28,6 +28,7 @@ use crate::evict::{Freed, Sizes};
 use crate::lineage::Lineage;
 use crate::snapshot::{Found, Header};
 use crate::store::{Store, chain};
+pub(crate) use disk::total as taken_below;
 use disk::{Disk, OnDisk};
 use rayon::prelude::*;
 use skim::Skimmed;
@@ -91,6 +92,10 @@ pub struct Totals {
     pub orphan_reclaimable: u64,
     /// What is set aside in quarantine.
     pub quarantine_bytes: u64,
+    /// Mirrors of sibling repositories.
+    pub mirrors: u64,
+    /// What they take.
+    pub mirror_bytes: u64,
     /// What sessions with the changes of their overlays, staging, damaged snapshots and files that are not larder's take.
     pub other_bytes: u64,
 }
@@ -98,8 +103,17 @@ pub struct Totals {
 impl Totals {
     /// All that the store takes on disk, in bytes, but for its few directories of its own.
     pub fn stored(&self) -> u64 {
-        let Self { blob_bytes, snapshot_bytes, tree_bytes, orphan_bytes, quarantine_bytes, other_bytes, .. } = self;
-        blob_bytes + snapshot_bytes + tree_bytes + orphan_bytes + quarantine_bytes + other_bytes
+        let Self {
+            blob_bytes,
+            snapshot_bytes,
+            tree_bytes,
+            orphan_bytes,
+            quarantine_bytes,
+            mirror_bytes,
+            other_bytes,
+            ..
+        } = self;
+        blob_bytes + snapshot_bytes + tree_bytes + orphan_bytes + quarantine_bytes + mirror_bytes + other_bytes
     }
 }
 
@@ -169,7 +183,10 @@ impl Store {
         for (found, _) in &reading.census.damaged {
             disk.add_other(larder_fs::metadata(&found.path)?.as_ref());
         }
-        Ok(reading.finish(disk))
+        let (mirrors, mirror_bytes) = self.mirror_sums()?;
+        let mut census = reading.finish(disk);
+        (census.totals.mirrors, census.totals.mirror_bytes) = (mirrors, mirror_bytes);
+        Ok(census)
     }
 }
 
