@@ -65,6 +65,10 @@ pub(crate) struct Parts {
     pub(crate) orphans: u64,
     /// What they take.
     pub(crate) orphan_bytes: u64,
+    /// Mirrors of sibling repositories.
+    pub(crate) mirrors: u64,
+    /// What they take.
+    pub(crate) mirror_bytes: u64,
     /// What is set aside in quarantine.
     pub(crate) quarantine_bytes: u64,
     /// Sessions, staging, damaged snapshots, and what is not larder's.
@@ -84,6 +88,8 @@ impl From<Totals> for Parts {
             tree_bytes: totals.tree_bytes,
             orphans: totals.orphans,
             orphan_bytes: totals.orphan_bytes,
+            mirrors: totals.mirrors,
+            mirror_bytes: totals.mirror_bytes,
             quarantine_bytes: totals.quarantine_bytes,
             other_bytes: totals.other_bytes,
             bytes: totals.stored(),
@@ -99,6 +105,7 @@ impl Parts {
             (self.snapshot_bytes, "snapshots"),
             (self.tree_bytes, "prepared trees"),
             (self.orphan_bytes, "orphan blobs"),
+            (self.mirror_bytes, "mirrors of siblings"),
             (self.quarantine_bytes, "quarantine"),
             (self.other_bytes, "other files"),
         ];

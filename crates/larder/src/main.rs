@@ -26,6 +26,7 @@ mod request;
 #[cfg(test)]
 mod schemas;
 mod settings;
+mod siblings;
 mod sources;
 mod talk;
 mod watch;

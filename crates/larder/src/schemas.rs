@@ -1,6 +1,6 @@
 //! The schemas of `--format json`, checked in for whoever reads it, and equal to the types that write it.
 
-use crate::commands::{gc, guard, pin};
+use crate::commands::{gc, guard, pin, setup};
 use crate::{bench, holdings, report};
 use std::path::Path;
 
@@ -25,6 +25,7 @@ fn the_schemas_are_those_of_the_types() {
         ("unpin", schemars::schema_for!(pin::Pins)),
         ("why", schemars::schema_for!(report::Why)),
         ("report", schemars::schema_for!(crate::history::figures::Report)),
+        ("setup", schemars::schema_for!(setup::Setup)),
         ("audit", schemars::schema_for!(report::audit::Report)),
         ("config", schemars::schema_for!(report::Config)),
         ("bench", bench::schema()),

@@ -7,7 +7,9 @@ use crate::amount::{Budget, Span};
 use crate::care::Care;
 use crate::cli::{Mode, SaveWhen};
 use clap::ValueEnum;
+use larder_ci::address::Address;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -67,6 +69,18 @@ pub(crate) struct Layer {
     pub(crate) lease: Option<Span>,
     pub(crate) guard: Option<bool>,
     pub(crate) care: Option<Vec<Care>>,
+    pub(crate) siblings: Option<BTreeMap<String, Sibling>>,
+    pub(crate) default_branch: Option<String>,
+}
+
+/// What is said of one sibling repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Sibling {
+    /// Where it comes from; may hold a password, and is shown without.
+    pub(crate) url: Option<String>,
+    /// The branch to take where it has none of the run's own name.
+    pub(crate) branch: Option<String>,
 }
 
 /// Everything that can be configured, resolved.
@@ -105,6 +119,10 @@ pub(crate) struct Settings {
     pub(crate) guard: Setting<bool>,
     /// Folders of others in which `guard` deletes what is old.
     pub(crate) care: Setting<Vec<Care>>,
+    /// Sibling repositories, by the names of their folders.
+    pub(crate) siblings: Setting<BTreeMap<String, Sibling>>,
+    /// The branch of siblings that have none of the run's own name, and for which nothing else is said.
+    pub(crate) default_branch: Setting<Option<String>>,
 }
 
 /// A setting that cannot be understood.
@@ -152,6 +170,8 @@ impl Settings {
             lease: pick(layers, |layer| layer.lease, Span::hours(6)),
             guard: pick(layers, |layer| layer.guard, true),
             care: pick(layers, |layer| layer.care.clone(), Vec::new()),
+            siblings: siblings(layers),
+            default_branch: pick(layers, |layer| layer.default_branch.clone().map(Some), None),
         }
     }
 
@@ -160,6 +180,13 @@ impl Settings {
         let save = self.save.value.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
         let inputs: Vec<String> = self.inputs.value.iter().map(|path| path.display().to_string()).collect();
         let care: Vec<String> = self.care.value.iter().map(Care::to_string).collect();
+        let shown = |(name, Sibling { url, branch }): (&String, &Sibling)| {
+            let clean = |url: &String| Address::clean(url).map_or_else(|_| "?".to_owned(), |(url, _)| url.to_string());
+            let url = url.as_ref().map(|url| format!(" {}", clean(url)));
+            let branch = branch.as_ref().map(|branch| format!(" #{branch}"));
+            format!("{name}{}{}", url.unwrap_or_default(), branch.unwrap_or_default())
+        };
+        let siblings: Vec<String> = self.siblings.value.iter().map(shown).collect();
         vec![
             ("store", self.store.value.display().to_string(), &self.store.source),
             ("link-mode", self.link_mode.value.0.name().to_owned(), &self.link_mode.source),
@@ -181,8 +208,24 @@ impl Settings {
             ("lease", self.lease.value.to_string(), &self.lease.source),
             ("guard", self.guard.value.to_string(), &self.guard.source),
             ("care", care.join(", "), &self.care.source),
+            ("siblings", siblings.join(", "), &self.siblings.source),
+            ("default-branch", self.default_branch.value.clone().unwrap_or_default(), &self.default_branch.source),
         ]
     }
+}
+
+/// What all layers say of siblings: of each the strongest word, one for its address and one for its branch.
+fn siblings(layers: &[(Source, Layer)]) -> Setting<BTreeMap<String, Sibling>> {
+    let mut setting = Setting { value: BTreeMap::<String, Sibling>::new(), source: Source::Default };
+    for (source, named) in layers.iter().rev().filter_map(|(source, layer)| Some((source, layer.siblings.as_ref()?))) {
+        setting.source = source.clone();
+        for (name, Sibling { url, branch }) in named {
+            let one = setting.value.entry(name.clone()).or_default();
+            one.url = url.clone().or_else(|| one.url.take());
+            one.branch = branch.clone().or_else(|| one.branch.take());
+        }
+    }
+    setting
 }
 
 /// The layers of the environment: one a variable, so that each value can name its own.
@@ -229,9 +272,13 @@ pub(crate) fn environment_layers(env: &dyn Fn(&str) -> Option<OsString>) -> Resu
 /// The weakest layer, which only the defaults are below: where `CI` is set nobody misses what a job leaves behind, and
 /// machines start empty.
 pub(crate) fn ci_layer(env: &dyn Fn(&str) -> Option<OsString>) -> Option<(Source, Layer)> {
-    let value = env("CI").filter(|value| !value.is_empty())?;
-    let is_ci = value.to_str().and_then(|text| boolean(text).ok()).unwrap_or(true);
-    is_ci.then(|| (Source::Environment("CI".into()), Layer { cargo_home: Some(true), ..Layer::default() }))
+    is_ci(env).then(|| (Source::Environment("CI".into()), Layer { cargo_home: Some(true), ..Layer::default() }))
+}
+
+/// Whether a CI system runs this.
+pub(crate) fn is_ci(env: &dyn Fn(&str) -> Option<OsString>) -> bool {
+    let is_set = |value: OsString| value.to_str().and_then(|text| boolean(text).ok()).unwrap_or(true);
+    env("CI").filter(|value| !value.is_empty()).is_some_and(is_set)
 }
 
 /// Whether the environment switches larder off, whatever else it says.

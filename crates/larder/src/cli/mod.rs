@@ -206,6 +206,21 @@ larder report --html report.html\n  \
 larder report --markdown >> \"$GITHUB_STEP_SUMMARY\""
     )]
     Report(ReportArgs),
+    /// Once in a workflow: resolve sibling repositories to commits, check them out, and plan it for all jobs
+    #[command(
+        after_help = "Siblings are the repositories beside this one that manifests name by path, and those that they name. Of \
+each the branch of the run's own name is taken, else that of the pull request's base, else the configured or the default one. \
+Outputs go to GITHUB_OUTPUT and stdout: `plan`, `cache-key`, and `key-NAME` and `commit-NAME` of each sibling. Other jobs take the \
+plan by LARDER_PLAN or --plan, and build the same commits. Fetches go to mirrors in the store and move only what is new; a \
+remote that cannot be reached is replaced by its mirror, with a warning. See docs/setup.md.\n\n\
+Examples:\n  \
+larder setup\n  \
+larder setup --sibling consensus=https://git.example.org/acme/consensus#v1.2\n  \
+larder setup --output larder.env      (GitLab: artifacts:reports:dotenv)\n\n\
+In larder.toml:\n\n  default-branch = \"develop\"\n  [siblings.consensus]\n  url = \"https://git.example.org/acme/consensus\"\n  \
+branch = \"main\""
+    )]
+    Setup(SetupArgs),
     /// Find what in workflows costs time, disk or trust, and say what to do
     #[command(
         after_help = "Reads GitHub workflows and composite actions; without FILES those of this repository. Changes nothing. Every \
@@ -261,6 +276,9 @@ pub(crate) struct How {
     /// Say which snapshots were considered, and what building on each would cost
     #[arg(long)]
     pub(crate) explain: bool,
+    /// Check the siblings out as `larder setup` planned [default: LARDER_PLAN]
+    #[arg(long, value_name = "PLAN")]
+    pub(crate) plan: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,33 @@
-//! CI: finding faults in workflows.
+//! CI: setting a run up, finding faults in workflows.
 
+use crate::amount::Size;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub(crate) struct SetupArgs {
+    /// The cargo workspace whose siblings are wanted [default: the current directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) workspace: Option<PathBuf>,
+    /// Where a sibling comes from, and which branch, tag or commit to take; may be repeated
+    #[arg(long, value_name = "NAME=URL#REF")]
+    pub(crate) sibling: Vec<String>,
+    /// The branch to take where siblings have it [default: that of the run]
+    #[arg(long, value_name = "BRANCH")]
+    pub(crate) branch: Option<String>,
+    /// Ask no remote: the store's mirrors must do
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Throw away changes in siblings that larder checked out
+    #[arg(long)]
+    pub(crate) exact: bool,
+    /// Fail unless so much is free, such as 12GB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) need: Option<Size>,
+    /// Write the outputs to this file too, as variables: LARDER_PLAN and others
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {

@@ -88,6 +88,11 @@ pub(crate) struct Gc {
     sessions: u64,
     /// Damaged blobs deleted that had been set aside a month ago.
     quarantined: u64,
+    /// Mirrors of sibling repositories deleted that nobody used for as long as `max-age`, or that would be; their paths
+    /// in the store.
+    mirrors: Vec<String>,
+    /// Bytes that they took.
+    mirror_bytes: u64,
     /// Snapshots that cannot be read: while one is there no blob is deleted, and nothing is evicted for room.
     unreadable: Vec<String>,
     /// How long it took, in milliseconds.
@@ -153,6 +158,8 @@ fn object(collected: Option<Collected>, dry_run: bool, duration_ms: u64) -> Gc {
         trees: 0,
         sessions: 0,
         quarantined: 0,
+        mirrors: Vec::new(),
+        mirror_bytes: 0,
         unreadable: Vec::new(),
         duration_ms,
     };
@@ -171,6 +178,8 @@ fn object(collected: Option<Collected>, dry_run: bool, duration_ms: u64) -> Gc {
     });
     (object.blobs, object.bytes) = (swept.blobs, swept.bytes);
     (object.trees, object.sessions, object.quarantined) = (swept.trees, swept.sessions, swept.quarantined);
+    object.mirror_bytes = collected.mirrors.iter().map(|mirror| mirror.bytes).sum();
+    object.mirrors = collected.mirrors.iter().map(|mirror| mirror.path.display().to_string()).collect();
     object.unreadable = collected.unreadable.into_iter().map(|(found, _)| found.id).collect();
     object.evicted = collected.evicted.into_iter().map(entry).collect();
     object
@@ -228,6 +237,10 @@ impl Gc {
                 evicted.why,
                 if evicted.kept { "; stays, in use since" } else { "" },
             );
+        }
+        for mirror in &self.mirrors {
+            let done = if self.dry_run { "would delete" } else { "deleted" };
+            text += &format!("{done} {}, which nobody used\n", mirror.escape_debug());
         }
         let evicted = self.evicted.iter().filter(|evicted| !evicted.kept).count();
         text += &match self.dry_run {

@@ -1,10 +1,12 @@
 //! `larder guard`: keep disks between their marks, and say what fills them.
 
 use super::{gc, is_json, millis};
+use crate::amount::Size;
 use crate::cli::{Global, GuardArgs};
 use crate::disk::{self, Asked, Marks};
 use crate::report::{self, SCHEMA_VERSION};
 use crate::request::{self, Typed};
+use crate::settings::Settings;
 use crate::talk::Talk;
 use crate::{care, faults, history};
 use anyhow::Result;
@@ -83,15 +85,35 @@ pub(super) fn run(global: &Global, args: &GuardArgs) -> Result<u8> {
     let dir = request::work_dir(args.workspace.first().map(PathBuf::as_path))?;
     let typed = Typed { high: args.high, low: args.low, ..Typed::default() };
     let settings = request::settings(global, &dir, &typed)?;
-    gc::check(&settings)?;
     let mut workspaces = vec![dir];
     for workspace in args.workspace.iter().skip(1) {
         workspaces.push(request::work_dir(Some(workspace))?);
     }
-    let folders = care::resolve(&settings.care.value, &settings.store.value, &workspaces)?;
-    let cared = care::clean(&folders, args.dry_run, &talk);
+    let mut object = check(&settings, &workspaces, args.need, args.dry_run, &talk)?;
+    object.duration_ms = millis(start);
+    talk.finish();
+    if is_json(global) {
+        report::print_json(&object)?;
+    } else if !global.quiet {
+        report::print(&object.text())?;
+    }
+    Ok(u8::from(!object.room))
+}
+
+/// Keeps the disks of the store and of these workspaces between the marks, and cleans the folders under care. On the
+/// workspaces' disks `need` is to be free.
+pub(super) fn check(
+    settings: &Settings,
+    workspaces: &[PathBuf],
+    need: Option<Size>,
+    dry_run: bool,
+    talk: &Talk,
+) -> Result<Guard> {
+    gc::check(settings)?;
+    let folders = care::resolve(&settings.care.value, &settings.store.value, workspaces)?;
+    let cared = care::clean(&folders, dry_run, talk);
     let marks = Marks { high: settings.high.value, low: settings.low.value };
-    let store = faults::open_existing(&settings.store.value, &talk)?;
+    let store = faults::open_existing(&settings.store.value, talk)?;
     let mut watched = Vec::new();
     for path in store.iter().map(|store| store.path()).chain(workspaces.iter().map(PathBuf::as_path)) {
         let directory = Dir::open(path)?;
@@ -103,26 +125,21 @@ pub(super) fn run(global: &Global, args: &GuardArgs) -> Result<u8> {
     // A job writes to its workspace.
     let needing: Vec<u64> =
         workspaces.iter().map(|dir| Ok(Volume::of(&Dir::open(dir)?)?.dev)).collect::<Result<_>>()?;
-    let need_on = |device: u64| args.need.filter(|_| needing.contains(&device)).map_or(0, |need| need.0);
+    let need_on = |device: u64| need.filter(|_| needing.contains(&device)).map_or(0, |need| need.0);
     let mut evicted = Vec::new();
     // What a dry run would have freed.
     let mut planned = 0;
     if let (Some(store), Some((_, directory, device))) = (&store, watched.first()) {
-        let need = need_on(*device);
+        let needed = need_on(*device);
         let space = Volume::space(directory)?;
         // Nothing but this look, where there is room.
-        if marks.wanted(&space) != larder_store::evict::Freed::default() || space.available < need {
-            let asked = Asked {
-                need: args.need.filter(|_| need > 0),
-                by_marks: true,
-                dry_run: args.dry_run,
-                ..Asked::default()
-            };
-            let collected = disk::with_request(store, &settings, asked, |request| Ok(store.gc(request, &talk)?))?;
-            if !args.dry_run {
-                history::collected(store, &collected, &talk);
+        if marks.wanted(&space) != larder_store::evict::Freed::default() || space.available < needed {
+            let asked = Asked { need: need.filter(|_| needed > 0), by_marks: true, dry_run, ..Asked::default() };
+            let collected = disk::with_request(store, settings, asked, |request| Ok(store.gc(request, talk)?))?;
+            if !dry_run {
+                history::collected(store, &collected, talk);
             }
-            planned = if args.dry_run { collected.plan.freed.bytes } else { 0 };
+            planned = if dry_run { collected.plan.freed.bytes } else { 0 };
             evicted.extend(collected.evicted.into_iter().filter(|one| !one.kept).map(|one| one.eviction.id));
         }
     }
@@ -135,23 +152,15 @@ pub(super) fn run(global: &Global, args: &GuardArgs) -> Result<u8> {
         let room = marks.wanted(&space) == larder_store::evict::Freed::default() && space.available >= need_on(*device);
         disks.push(look(path, &space, room, store.as_ref().map(|store| store.path()).filter(|_| at == 0)));
     }
-    talk.finish();
-    let room = disks.iter().all(|disk| disk.room);
-    let object = Guard {
+    Ok(Guard {
         schema_version: SCHEMA_VERSION,
-        dry_run: args.dry_run,
-        room,
+        dry_run,
+        room: disks.iter().all(|disk| disk.room),
         disks,
         evicted,
         cared: cared.into_iter().map(|(path, bytes)| Folder { path: path.display().to_string(), bytes }).collect(),
-        duration_ms: millis(start),
-    };
-    if is_json(global) {
-        report::print_json(&object)?;
-    } else if !global.quiet {
-        report::print(&object.text())?;
-    }
-    Ok(u8::from(!room))
+        duration_ms: 0,
+    })
 }
 
 fn percent(part: u64, all: u64) -> u64 {
@@ -200,7 +209,12 @@ fn sized(bytes: u64) -> String {
 }
 
 impl Guard {
-    fn text(&self) -> String {
+    /// Whether every disk has room.
+    pub(super) fn room(&self) -> bool {
+        self.room
+    }
+
+    pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for folder in &self.cared {
             let done = if self.dry_run { "would delete" } else { "deleted" };

@@ -13,6 +13,7 @@ mod restore;
 mod rm;
 mod run;
 mod save;
+pub(crate) mod setup;
 mod shell;
 mod status;
 mod verify;
@@ -52,6 +53,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Unpin(args) => pin::unpin(&cli.global, args),
         Command::Why(args) => why::run(&cli.global, args),
         Command::Report(args) => report::run(&cli.global, args),
+        Command::Setup(args) => setup::run(&cli.global, args),
         Command::Audit(args) => audit::run(&cli.global, args),
         Command::Config(args) => config::run(&cli.global, args),
         Command::Bench(args) => {

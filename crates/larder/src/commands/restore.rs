@@ -5,6 +5,7 @@ use crate::cli::{Global, RestoreArgs};
 use crate::report::{Result as Outcome, Transfer};
 use crate::request::{self, Request, Typed};
 use crate::settings::Settings;
+use crate::siblings;
 use crate::sources::{self, Checkout};
 use crate::talk::{self, Talk};
 use crate::world::World;
@@ -28,6 +29,10 @@ pub(super) fn run(global: &Global, args: &RestoreArgs) -> Result<u8> {
         ..Typed::default()
     };
     let settings = request::settings(global, &dir, &typed)?;
+    // Also where the cache is switched off: a plan says what is built.
+    if let Some(plan) = siblings::given(args.how.plan.as_deref())? {
+        siblings::follow(&plan, &dir, &settings, args.dry_run, &talk)?;
+    }
     if settings.disable.value {
         talk.switched_off(&format!("switched off by {}: nothing is restored", settings.disable.source));
         let nothing = Transfer::nothing(Outcome::Miss, args.which.key.as_deref().unwrap_or_default());

@@ -8,6 +8,7 @@ use crate::history;
 use crate::home;
 use crate::report::{self, CargoHome, Result as Outcome, Run, Transfer};
 use crate::request::{self, Request, Typed};
+use crate::siblings;
 use crate::sources::After;
 use crate::talk::{self, Talk};
 use crate::watch;
@@ -28,6 +29,10 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
         ..Typed::default()
     };
     let settings = request::settings(global, &dir, &typed)?;
+    // Also where the cache is switched off: a plan says what is built.
+    if let Some(plan) = siblings::given(args.how.plan.as_deref())? {
+        siblings::follow(&plan, &dir, &settings, false, &Talk::new(global))?;
+    }
     if settings.disable.value {
         talk::advise(&format!("switched off by {}: the command runs without a cache", settings.disable.source));
         talk::end_details();

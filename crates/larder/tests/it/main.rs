@@ -22,6 +22,7 @@ mod repair;
 mod report;
 mod run;
 mod schemas;
+mod setup;
 mod stress;
 mod support;
 mod writers;

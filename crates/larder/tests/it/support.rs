@@ -2,6 +2,7 @@
 
 pub(crate) mod project;
 pub(crate) mod registry;
+pub(crate) mod remotes;
 pub(crate) mod tree;
 pub(crate) mod volume;
 
