@@ -12,6 +12,7 @@
 pub mod address;
 pub mod annotations;
 pub mod audit;
+pub mod init;
 pub mod outputs;
 pub mod plan;
 pub mod reference;

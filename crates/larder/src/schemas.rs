@@ -1,6 +1,6 @@
 //! The schemas of `--format json`, checked in for whoever reads it, and equal to the types that write it.
 
-use crate::commands::{gc, guard, pin, setup};
+use crate::commands::{gc, guard, init, pin, setup};
 use crate::{bench, holdings, report};
 use std::path::Path;
 
@@ -27,6 +27,7 @@ fn the_schemas_are_those_of_the_types() {
         ("report", schemars::schema_for!(crate::history::figures::Report)),
         ("setup", schemars::schema_for!(setup::Setup)),
         ("audit", schemars::schema_for!(report::audit::Report)),
+        ("init", schemars::schema_for!(init::Init)),
         ("config", schemars::schema_for!(report::Config)),
         ("bench", bench::schema()),
     ];

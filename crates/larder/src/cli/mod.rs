@@ -3,7 +3,7 @@
 //! | module | the commands of |
 //! |---|---|
 //! | `disk` | what the store keeps and gives up |
-//! | `workflows` | CI: setting up, finding faults |
+//! | `workflows` | CI: writing workflows, finding faults in them |
 
 mod disk;
 mod workflows;
@@ -232,6 +232,14 @@ larder audit --output github      (annotations on a pull request)\n  \
 larder audit --output sarif > larder.sarif"
     )]
     Audit(AuditArgs),
+    /// Write the workflow for this repository: one setup, jobs that start warm
+    #[command(
+        after_help = "Writes one file, which says in comments why it is as it is, and larder.toml only where a sibling's address \
+cannot be guessed. A file that is there stays, unless --force is given. Examples:\n  \
+larder init --dry-run\n  \
+larder init --runner self-hosted --runner big"
+    )]
+    Init(InitArgs),
     /// Show every setting, its value, and where that comes from
     Config(ConfigArgs),
     /// Measure larder against rsync, cp and tar | zstd on a directory of yours

@@ -1,4 +1,4 @@
-//! CI: setting a run up, finding faults in workflows.
+//! CI: writing workflows, setting a run up, finding faults in workflows.
 
 use crate::amount::Size;
 use clap::{Args, ValueEnum};
@@ -66,4 +66,32 @@ pub(crate) enum AuditOutput {
     Sarif,
     /// GitHub's annotations
     Github,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// The cargo workspace [default: the current directory]
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// The CI system that the file is for
+    #[arg(long = "for", value_enum, value_name = "SYSTEM", default_value_t = For::Github)]
+    pub(crate) system: For,
+    /// A label that the runner must have; may be repeated [default: self-hosted and linux]
+    #[arg(long, value_name = "LABEL", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) runner: Vec<String>,
+    /// Replace a file that is there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Write nothing; print what would be written
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// What `init` writes for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum For {
+    /// GitHub Actions: .github/workflows/ci.yml
+    Github,
+    /// Forgejo and Gitea Actions: .forgejo/workflows/ci.yml
+    Forgejo,
 }

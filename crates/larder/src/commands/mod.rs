@@ -5,6 +5,7 @@ mod config;
 mod du;
 pub(crate) mod gc;
 pub(crate) mod guard;
+pub(crate) mod init;
 mod ls;
 pub(crate) mod pin;
 mod repair;
@@ -55,6 +56,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Report(args) => report::run(&cli.global, args),
         Command::Setup(args) => setup::run(&cli.global, args),
         Command::Audit(args) => audit::run(&cli.global, args),
+        Command::Init(args) => init::run(&cli.global, args),
         Command::Config(args) => config::run(&cli.global, args),
         Command::Bench(args) => {
             let larder = std::env::current_exe().context("cannot find larder's own executable")?;

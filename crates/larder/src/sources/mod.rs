@@ -167,6 +167,16 @@ impl Sources {
         &self.domain
     }
 
+    /// The workspace, and every sibling that some manifest names by path and that is there.
+    pub(crate) fn trees(&self) -> &[PathBuf] {
+        &self.trees
+    }
+
+    /// The manifests of the packages in a folder.
+    pub(crate) fn own_manifests(&self, root: &Path) -> impl Iterator<Item = PathBuf> {
+        self.package_dirs().filter(move |dir| dir.starts_with(root)).map(|dir| dir.join("Cargo.toml"))
+    }
+
     /// The folders of all packages.
     fn package_dirs(&self) -> impl Iterator<Item = &PathBuf> {
         self.packages.values().flatten()

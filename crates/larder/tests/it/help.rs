@@ -35,6 +35,7 @@ fn larder() {
       why      Say which units the last saved build compiled, and why
       report   Say what the store cost and spared: text, JSON, Markdown, or a page with pictures
       audit    Find what in workflows costs time, disk or trust, and say what to do
+      init     Write the workflow for this repository: one setup, jobs that start warm
       config   Show every setting, its value, and where that comes from
       bench    Measure larder against rsync, cp and tar | zstd on a directory of yours
       help     Print this message or the help of the given subcommand(s)

@@ -17,6 +17,7 @@ mod graft;
 mod guard;
 mod help;
 mod holdings;
+mod init;
 mod overlay;
 mod repair;
 mod report;

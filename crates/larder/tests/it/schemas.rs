@@ -52,6 +52,7 @@ fn every_command_prints_what_its_schema_says() {
     fs::create_dir_all(package.parent().unwrap()).unwrap();
     fs::write(&package, "[package]\nname = 'a'\n[lib]\npath = 'Cargo.toml'\n").unwrap();
     schemas.check(args(["why", "--workspace", "package"]));
+    schemas.check(args(["init", "package", "--dry-run"]));
     for empty in ["ls", "du", "status", "verify", "config", "report"] {
         schemas.check(args([empty]));
     }
