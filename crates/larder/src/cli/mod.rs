@@ -206,7 +206,7 @@ larder report --html report.html\n  \
 larder report --markdown >> \"$GITHUB_STEP_SUMMARY\""
     )]
     Report(ReportArgs),
-    /// Once in a workflow: resolve sibling repositories to commits, check them out, and plan it for all jobs
+    /// Once in a workflow: resolve sibling repositories to commits, and plan it for all jobs
     #[command(
         after_help = "Siblings are the repositories beside this one that manifests name by path, and those that they name. Of \
 each the branch of the run's own name is taken, else that of the pull request's base, else the configured or the default one. \

@@ -142,8 +142,9 @@ impl Remote<'_> {
     /// Finds the commit that is wanted, and has it in the mirror afterwards. Where the remote cannot be reached the mirror
     /// has to do, with a warning.
     pub(crate) fn resolve(&self, wanted: &Wanted<'_>, talk: &Talk) -> Result<Resolved> {
-        let mirror = self.room(LockKind::Exclusive)?;
+        // Nobody waits for the mirror while a remote does not answer.
         let asked = if self.offline { None } else { Some(self.ask(wanted)) };
+        let mirror = self.room(LockKind::Exclusive)?;
         let why = match asked {
             Some(Ok(listing)) => {
                 let choice = listing.choose(wanted).with_context(|| format!("{} ({})", self.name, self.address))?;

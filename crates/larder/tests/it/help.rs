@@ -1,6 +1,7 @@
 //! What `--help` says, and what `config` shows.
 
 mod disk;
+mod setup;
 
 use crate::support::{Sandbox, said, snapshot};
 use std::fs;
@@ -34,6 +35,7 @@ fn larder() {
       unpin    Let pinned snapshots be evicted again
       why      Say which units the last saved build compiled, and why
       report   Say what the store cost and spared: text, JSON, Markdown, or a page with pictures
+      setup    Once in a workflow: resolve sibling repositories to commits, and plan it for all jobs
       audit    Find what in workflows costs time, disk or trust, and say what to do
       init     Write the workflow for this repository: one setup, jobs that start warm
       config   Show every setting, its value, and where that comes from
@@ -167,6 +169,9 @@ fn run() {
           --explain
               Say which snapshots were considered, and what building on each would cost
 
+          --plan <PLAN>
+              Check the siblings out as `larder setup` planned [default: LARDER_PLAN]
+
           --save <WHEN>
               When to save
 
@@ -228,6 +233,8 @@ fn restore() {
                                    is newer
           --explain                Say which snapshots were considered, and what building on each would
                                    cost
+          --plan <PLAN>            Check the siblings out as `larder setup` planned [default:
+                                   LARDER_PLAN]
           --dry-run                Change nothing; say what would be done
       -h, --help                   Print help (see more with '--help')
       -V, --version                Print version
@@ -508,6 +515,8 @@ fn every_setting_shows_where_it_comes_from() {
     lease           6h                               default
     guard           false                            LARDER_GUARD
     care                                             default
+    siblings                                         default
+    default-branch                                   default
     ");
     // The command line is stronger than all of them.
     let from_line = said(sandbox.larder(["config", "--store", "here"]).env("LARDER_EXACT", "yes"));
@@ -534,5 +543,7 @@ fn every_setting_shows_where_it_comes_from() {
     lease           6h                               default
     guard           false                            LARDER_GUARD
     care                                             default
+    siblings                                         default
+    default-branch                                   default
     ");
 }

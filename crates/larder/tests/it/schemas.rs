@@ -83,6 +83,7 @@ fn every_command_prints_what_its_schema_says() {
     assert_eq!(schemas.check(args(["unpin", "k"]))["changed"].as_array().unwrap().len(), 1);
     schemas.check(args(["gc", "--keep", "1"]));
     schemas.check(args(["guard", "--high", "100", "--low", "100", "--dry-run"]));
+    assert_eq!(schemas.check(args(["setup", "--workspace", "package"]))["siblings"].as_array().unwrap().len(), 0);
     let workflow = schemas.sandbox.path("ci.yml");
     fs::write(
         &workflow,
