@@ -6,7 +6,7 @@
 //!
 //! A new folder is made aside and renamed into place. What a kill leaves beside the workspace is removed by the next one.
 
-use super::git::{Git, words};
+use super::git::{At, Git, words};
 use anyhow::{Context, Result, bail};
 use larder_ci::address::Address;
 use larder_fs::{Dir, Kind, Lock, LockKind};
@@ -69,6 +69,12 @@ impl Neighbourhood {
         self.repository.file_name() == Some(OsStr::new(name))
     }
 
+    /// Whether larder checked this folder out.
+    fn is_marked(&self, name: &str) -> Result<bool> {
+        let mark = self.folder(name).join(".git").join(MARK);
+        Ok(larder_fs::metadata(&mark)?.is_some_and(|meta| meta.kind == Kind::File))
+    }
+
     /// Keeps other checkouts beside the same workspace out, and sweeps what dead ones left.
     pub(crate) fn lock(&self) -> Result<Lock> {
         let lock = Lock::existing(&self.parent, LockKind::Exclusive, WAIT)?.with_context(|| {
@@ -112,10 +118,10 @@ impl Neighbourhood {
             None if is_empty() => return Ok(Action::Create),
             None => bail!("{shown} is there and is no git repository; larder leaves it alone: move it away"),
         }
-        let is_marked = larder_fs::metadata(&folder.join(".git").join(MARK))?.is_some();
-        let head = git.line(Some(&folder), &["rev-parse", "--verify", "--quiet", "HEAD"]).ok();
-        let status =
-            git.run(Some(&folder), &["status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=all"]);
+        let is_marked = self.is_marked(name)?;
+        let head = git.line(At::Tree(&folder), &["rev-parse", "--verify", "--quiet", "HEAD"]).ok();
+        let status = git
+            .run(At::Tree(&folder), &["status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=all"]);
         let is_clean = status.as_ref().is_ok_and(Vec::is_empty);
         let is_there = head.as_deref() == Some(commit);
         if is_there && is_clean {
@@ -132,7 +138,7 @@ impl Neighbourhood {
             bail!("{shown} has changes that are in no commit; larder leaves it alone: commit or stash them{advice}");
         }
         // A commit that no branch has would be lost from sight.
-        let is_on_branch = git.run(Some(&folder), &["symbolic-ref", "--quiet", "HEAD"]).is_ok();
+        let is_on_branch = git.run(At::Tree(&folder), &["symbolic-ref", "--quiet", "HEAD"]).is_ok();
         if !is_marked && !is_on_branch {
             bail!("{shown} is on no branch; larder leaves it alone: check out a branch there first");
         }
@@ -153,10 +159,18 @@ impl Neighbourhood {
         match action {
             Action::Nothing => return Ok(()),
             Action::Create => self.create(git, name, commit, address, mirror),
-            Action::Move | Action::Force => switch(git, &folder, commit, action == Action::Force, mirror),
+            Action::Move => switch(git, &folder, commit, false, mirror),
+            Action::Force => switch(git, &folder, commit, true, mirror).or_else(|error| {
+                // A disk or a kill may have damaged it. What larder made, it may make again.
+                if !self.is_marked(name)? {
+                    return Err(error);
+                }
+                tracing::info!("{} is made anew: {error:#}", folder.display());
+                self.create(git, name, commit, address, mirror)
+            }),
         }
         .with_context(|| format!("cannot check {} out at {commit}", folder.display()))?;
-        let head = git.line(Some(&folder), &["rev-parse", "HEAD"])?;
+        let head = git.line(At::Tree(&folder), &["rev-parse", "HEAD"])?;
         if head != commit {
             bail!("{} is at {head} instead of {commit}", folder.display());
         }
@@ -169,28 +183,41 @@ impl Neighbourhood {
         parent.remove_all(&aside.name)?;
         let path = parent.join(&aside.name);
         // Links the mirror's packs where it can, and copies them where it cannot.
-        let mut line = words([&"clone", &"--quiet", &"--no-checkout", &"--no-tags", &"--template=", &"--"]);
+        let mut line = words([
+            &"clone",
+            &"--quiet",
+            &"--origin",
+            &"origin",
+            &"--no-checkout",
+            &"--no-tags",
+            &"--template=",
+            &"--",
+        ]);
         line.extend([mirror.as_os_str().to_owned(), path.clone().into_os_string()]);
-        git.run(None, &line)?;
-        git.run(Some(&path), &["config", "remote.origin.url", address.as_str()])?;
-        git.run(Some(&path), &["checkout", "--quiet", "--force", "--detach", commit, "--"])?;
+        git.run(At::Nowhere, &line)?;
+        git.run(At::Tree(&path), &["config", "remote.origin.url", address.as_str()])?;
+        git.run(At::Tree(&path), &["checkout", "--quiet", "--force", "--detach", commit, "--"])?;
         let dot_git = parent.open_beneath(&aside.name)?.open_beneath(OsStr::new(".git"))?;
         larder_fs::write_new(&dot_git, OsStr::new(MARK), &[b"checked out by larder\n"], false)?;
-        if parent.stat_optional(OsStr::new(name))?.is_some() {
+        let (name, old) = (OsStr::new(name), OsString::from(format!("{ASIDE}{name}-old")));
+        if self.is_marked(&name.to_string_lossy())? {
+            parent.rename_dir(name, &parent, &old)?;
+        } else if parent.stat_optional(name)?.is_some() {
             // Empty, as it was a moment ago.
-            parent.remove_dir(OsStr::new(name))?;
+            parent.remove_dir(name)?;
         }
-        Ok(parent.rename_new(&aside.name, &parent, OsStr::new(name))?)
+        parent.rename_new(&aside.name, &parent, name)?;
+        Ok(parent.remove_all(&old)?)
     }
 }
 
 fn switch(git: &Git, folder: &Path, commit: &str, force: bool, mirror: &Path) -> Result<()> {
     let has = format!("{commit}^{{tree}}");
-    if git.run(Some(folder), &["cat-file", "-e", &has]).is_err() {
+    if git.run(At::Tree(folder), &["cat-file", "-e", &has]).is_err() {
         let mut line =
             words([&"fetch", &"--quiet", &"--no-tags", &"--no-write-fetch-head", &"--no-auto-gc", &"--", &mirror]);
         line.push(format!("refs/larder/{commit}").into());
-        git.run(Some(folder), &line)?;
+        git.run(At::Tree(folder), &line)?;
     }
     if force {
         // What a job that was killed left: nobody else is at work here.
@@ -198,11 +225,11 @@ fn switch(git: &Git, folder: &Path, commit: &str, force: bool, mirror: &Path) ->
         if larder_fs::exists(&lock) {
             larder_fs::remove_tree(&lock)?;
         }
-        git.run(Some(folder), &["checkout", "--quiet", "--force", "--detach", commit, "--"])?;
+        git.run(At::Tree(folder), &["checkout", "--quiet", "--force", "--detach", commit, "--"])?;
         // Not what is ignored: the target directory.
-        git.run(Some(folder), &["clean", "-ffd", "--quiet"])?;
+        git.run(At::Tree(folder), &["clean", "-ffd", "--quiet"])?;
     } else {
-        git.run(Some(folder), &["checkout", "--quiet", "--detach", commit, "--"])?;
+        git.run(At::Tree(folder), &["checkout", "--quiet", "--detach", commit, "--"])?;
     }
     Ok(())
 }

@@ -46,8 +46,9 @@ pub(crate) fn follow(plan: &Plan, dir: &Path, settings: &Settings, dry_run: bool
     let _lock = if dry_run { None } else { Some(here.lock()?) };
     // Before anything is changed, all of them may be.
     let mut todo = Vec::new();
-    for sibling in &plan.siblings {
-        let action = here.examine(&git, sibling.name(), &sibling.commit, rights)?;
+    let actions = each(&plan.siblings, |sibling| here.examine(&git, sibling.name(), &sibling.commit, rights));
+    for (sibling, action) in plan.siblings.iter().zip(actions) {
+        let action = action?;
         tracing::info!("sibling {} at {}: {action:?}", sibling.name(), short(&sibling.commit));
         if action != Action::Nothing {
             todo.push((sibling, action));

@@ -50,6 +50,18 @@ const MANNERS: [&str; 11] = [
     "http.lowSpeedTime=30",
 ];
 
+/// Which repository git is to work on. It never looks for one further up: where one is damaged, what lies around it is
+/// somebody else's.
+#[derive(Clone, Copy)]
+pub(crate) enum At<'a> {
+    /// None.
+    Nowhere,
+    /// A checkout, by its top.
+    Tree(&'a Path),
+    /// A bare one.
+    Bare(&'a Path),
+}
+
 /// Why a git did not do what it was asked to.
 #[derive(Debug)]
 pub(crate) struct GitError {
@@ -81,7 +93,7 @@ impl Git {
     pub(crate) fn of(dir: &Path) -> Self {
         let mut git = Self::default();
         let words = ["config", "--includes", "--null", "--show-scope", "--get-regexp", SHARED];
-        let Ok(listed) = git.run(Some(dir), &words) else { return git };
+        let Ok(listed) = git.run(At::Tree(dir), &words) else { return git };
         let mut fields = listed.split(|byte| *byte == 0).map(|field| String::from_utf8_lossy(field).into_owned());
         while let (Some(scope), Some(entry)) = (fields.next(), fields.next()) {
             if matches!(&*scope, "local" | "worktree")
@@ -111,7 +123,7 @@ impl Git {
         self.secrets.extend(value.rsplit(' ').next().filter(|secret| secret.len() > 7).map(str::to_owned));
     }
 
-    fn command(&self, dir: Option<&Path>) -> Command {
+    fn command(&self, at: At<'_>) -> Command {
         let mut command = Command::new("git");
         for manner in MANNERS {
             command.args(["-c", manner]);
@@ -128,23 +140,34 @@ impl Git {
                 command.env(format!("GIT_CONFIG_KEY_{at}"), key).env(format!("GIT_CONFIG_VALUE_{at}"), value);
             }
         }
-        if let Some(dir) = dir {
-            command.arg("-C").arg(dir);
+        match at {
+            // Where nobody keeps a repository.
+            At::Nowhere => {
+                command.current_dir("/");
+            }
+            At::Tree(top) => {
+                command.arg("-C").arg(top).env("GIT_CEILING_DIRECTORIES", top.parent().unwrap_or(top));
+            }
+            At::Bare(dir) => {
+                let mut word = OsString::from("--git-dir=");
+                word.push(dir);
+                command.arg(word);
+            }
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
     /// Runs git on this machine's own files; what it printed.
-    pub(crate) fn run<A: AsRef<OsStr>>(&self, dir: Option<&Path>, words: &[A]) -> Result<Vec<u8>, GitError> {
-        self.run_for(LOCAL, dir, words)
+    pub(crate) fn run<A: AsRef<OsStr>>(&self, at: At<'_>, words: &[A]) -> Result<Vec<u8>, GitError> {
+        self.run_for(LOCAL, at, words)
     }
 
     /// Runs git, which may speak to a remote, for so long at most.
     pub(crate) fn run_for<A: AsRef<OsStr>>(
         &self,
         limit: Duration,
-        dir: Option<&Path>,
+        at: At<'_>,
         words: &[A],
     ) -> Result<Vec<u8>, GitError> {
         let words: Vec<&OsStr> = words.iter().map(AsRef::as_ref).collect();
@@ -154,7 +177,7 @@ impl Git {
             .map_or_else(|| "(nothing)".to_owned(), |verb| verb.to_string_lossy().into_owned());
         let fail = |said: String| GitError { verb: verb.clone(), said };
         let start = Instant::now();
-        let mut command = self.command(dir);
+        let mut command = self.command(at);
         let mut child = command.args(&words).spawn().map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => fail("the program is not there: install git".into()),
             _ => fail(error.to_string()),
@@ -170,8 +193,8 @@ impl Git {
     }
 
     /// As a line of text.
-    pub(crate) fn line<A: AsRef<OsStr>>(&self, dir: Option<&Path>, words: &[A]) -> Result<String, GitError> {
-        Ok(String::from_utf8_lossy(&self.run(dir, words)?).trim().to_owned())
+    pub(crate) fn line<A: AsRef<OsStr>>(&self, at: At<'_>, words: &[A]) -> Result<String, GitError> {
+        Ok(String::from_utf8_lossy(&self.run(at, words)?).trim().to_owned())
     }
 
     fn last_lines(&self, said: &[u8]) -> String {

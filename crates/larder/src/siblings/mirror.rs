@@ -4,7 +4,7 @@
 //! was last asked; `refs/larder/COMMIT` vouches for a commit that is there with all it needs, and keeps it when its branch
 //! moves on. A ref is written when git has checked what it leads to, so a fetch that was killed leaves nothing that counts.
 
-use super::git::{ASKING, FETCHING, Git, GitError, words};
+use super::git::{ASKING, At, FETCHING, Git, GitError, words};
 use crate::talk::Talk;
 use anyhow::{Context, Result, bail};
 use larder_ci::address::Address;
@@ -199,7 +199,7 @@ impl Remote<'_> {
             None => line.extend(wanted.candidates.iter().map(|(branch, _)| format!("refs/heads/{branch}"))),
         }
         // The default branch is known only afterwards, by name, and its commit by that of HEAD.
-        let said = self.git.run_for(ASKING, None, &line)?;
+        let said = self.git.run_for(ASKING, At::Nowhere, &line)?;
         let mut listing = Listing::parse(&String::from_utf8_lossy(&said));
         if let (Some(default), Some(head)) = (&listing.default, listing.refs.get("HEAD").cloned()) {
             listing.refs.entry(format!("refs/heads/{default}")).or_insert(head);
@@ -224,20 +224,20 @@ impl Remote<'_> {
             self.fetch(mirror, &specs)?;
             if let Some(name) = &name {
                 // It may have moved since it was listed.
-                commit = self.git.line(Some(&path), &["rev-parse", "--verify", &format!("{name}^{{commit}}")])?;
+                commit = self.git.line(At::Bare(&path), &["rev-parse", "--verify", &format!("{name}^{{commit}}")])?;
                 self.vouch(&path, &commit)?;
             }
         } else if let Some(name) = name.filter(|name| name.starts_with("refs/heads/")) {
-            self.git.run(Some(&path), &["update-ref", &name, &commit])?;
+            self.git.run(At::Bare(&path), &["update-ref", &name, &commit])?;
         }
         if let Some(default) = &listing.default {
-            self.git.run(Some(&path), &["symbolic-ref", "HEAD", &format!("refs/heads/{default}")])?;
+            self.git.run(At::Bare(&path), &["symbolic-ref", "HEAD", &format!("refs/heads/{default}")])?;
         }
         for (candidate, _) in wanted.candidates {
             let name = format!("refs/heads/{candidate}");
             // What the remote has no more must not be found when it cannot be asked.
             if !listing.refs.contains_key(&name) {
-                self.git.run(Some(&path), &["update-ref", "-d", &name])?;
+                self.git.run(At::Bare(&path), &["update-ref", "-d", &name])?;
             }
         }
         mirror.note_reached()?;
@@ -266,7 +266,8 @@ impl Remote<'_> {
     fn anew(&self, mirror: &Mirror<'_>, specs: &[String]) -> Result<()> {
         let new = mirror.anew()?;
         let shared = if mirror.is_shared()? { "--shared=group" } else { "--shared=umask" };
-        self.git.run(None, &words([&"init", &"--quiet", &"--bare", &"--template=", &shared, &"--", &new.path()]))?;
+        self.git
+            .run(At::Nowhere, &words([&"init", &"--quiet", &"--bare", &"--template=", &shared, &"--", &new.path()]))?;
         self.fetch_into(&new.path(), specs)?;
         Ok(new.publish()?)
     }
@@ -275,7 +276,7 @@ impl Remote<'_> {
         let manners = ["--quiet", "--force", "--no-tags", "--no-write-fetch-head", "--no-auto-gc", "--"];
         let line = ["fetch"].into_iter().chain(manners).chain([self.address.as_str()]).map(str::to_owned);
         let line: Vec<String> = line.chain(specs.iter().cloned()).collect();
-        self.git.run_for(FETCHING, Some(path), &line).map(drop)
+        self.git.run_for(FETCHING, At::Bare(path), &line).map(drop)
     }
 
     /// Keeps the number of packs small. What no ref names stays: somebody's plan may.
@@ -283,8 +284,8 @@ impl Remote<'_> {
         let packs = larder_fs::Dir::open(&path.join("objects/pack")).and_then(|dir| dir.entries()).unwrap_or_default();
         let packs = packs.iter().filter(|entry| entry.name.as_encoded_bytes().ends_with(b".pack")).count();
         if packs > MANY_PACKS {
-            self.git.run(Some(path), &["repack", "-a", "-d", "-k", "-q"])?;
-            self.git.run(Some(path), &["pack-refs", "--all"])?;
+            self.git.run(At::Bare(path), &["repack", "-a", "-d", "-k", "-q"])?;
+            self.git.run(At::Bare(path), &["pack-refs", "--all"])?;
         }
         Ok(())
     }
@@ -292,11 +293,11 @@ impl Remote<'_> {
     /// Whether the mirror vouches for a commit.
     fn has(&self, path: &Path, commit: &str) -> bool {
         let name = format!("refs/larder/{commit}^{{commit}}");
-        self.git.run(Some(path), &["rev-parse", "--verify", "--quiet", &name]).is_ok()
+        self.git.run(At::Bare(path), &["rev-parse", "--verify", "--quiet", &name]).is_ok()
     }
 
     fn vouch(&self, path: &Path, commit: &str) -> Result<(), GitError> {
-        self.git.run(Some(path), &["update-ref", &format!("refs/larder/{commit}"), commit]).map(drop)
+        self.git.run(At::Bare(path), &["update-ref", &format!("refs/larder/{commit}"), commit]).map(drop)
     }
 
     /// What the mirror alone offers.
@@ -306,15 +307,17 @@ impl Remote<'_> {
         }
         let path = mirror.path();
         let format = "--format=%(objectname)%09%(refname)%0a%(*objectname)%09%(refname)^{}";
-        let listed = self.git.run(Some(&path), &["for-each-ref", format, "refs/heads", "refs/tags"])?;
+        let listed = self.git.run(At::Bare(&path), &["for-each-ref", format, "refs/heads", "refs/tags"])?;
         let mut listing = Listing::parse(&String::from_utf8_lossy(&listed));
-        let head = self.git.line(Some(&path), &["symbolic-ref", "HEAD"]).ok();
+        let head = self.git.line(At::Bare(&path), &["symbolic-ref", "HEAD"]).ok();
         listing.default = head.and_then(|head| head.strip_prefix("refs/heads/").map(str::to_owned));
         let Choice { commit, branch, reason, .. } = listing.choose(wanted)?;
         if !self.has(&path, &commit) {
             // A branch that was fetched beside the chosen one.
-            self.git
-                .run(Some(&path), &["rev-list", "--objects", "--quiet", &commit, "--not", "--glob=refs/larder/*"])?;
+            self.git.run(
+                At::Bare(&path),
+                &["rev-list", "--objects", "--quiet", &commit, "--not", "--glob=refs/larder/*"],
+            )?;
             self.vouch(&path, &commit)?;
         }
         mirror.note_used()?;
@@ -377,7 +380,7 @@ impl Remote<'_> {
         }
         let path = mirror.path();
         let contains = format!("--contains={commit}");
-        match self.git.line(Some(&path), &["for-each-ref", "--count=1", &contains, "refs/heads", "refs/tags"]) {
+        match self.git.line(At::Bare(&path), &["for-each-ref", "--count=1", &contains, "refs/heads", "refs/tags"]) {
             Ok(found) if !found.is_empty() => Ok(self.vouch(&path, commit)?),
             _ => bail!("{} does not have it any more on {branch}", self.address),
         }

@@ -4,7 +4,7 @@
 //! is resolved and checked out, and its manifests are read in turn, until they name nobody new.
 
 use super::checkout::{Neighbourhood, Rights};
-use super::git::Git;
+use super::git::{At, Git};
 use super::mirror::{Remote, Resolved, Wanted};
 use super::{Mirrors, each, is_ci, short};
 use crate::cargo::cargo_home;
@@ -264,7 +264,7 @@ fn branches(asked: &Asked<'_>, here: &Neighbourhood) -> Branches {
 
 /// Where the workspace's repository comes from: its remote, else what GitHub says.
 fn own_address(here: &Neighbourhood, git: &Git) -> Option<(Address, Option<Credentials>)> {
-    let configured = git.line(Some(&here.repository), &["config", "--get", "remote.origin.url"]).ok();
+    let configured = git.line(At::Tree(&here.repository), &["config", "--get", "remote.origin.url"]).ok();
     let of_remote = configured.filter(|url| !url.is_empty()).and_then(|url| {
         let is_relative = !url.contains(':') && !url.starts_with('/');
         let url = match is_relative {

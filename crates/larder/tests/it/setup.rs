@@ -220,7 +220,7 @@ fn a_remote_that_is_gone_is_replaced_by_its_mirror() {
     let names = |line: &&str| {
         line.contains(&remotes.url("consensus")) && line.contains("No route to host") && line.contains(" old: main at ")
     };
-    assert!(done.warnings().iter().any(|line| names(&line)), "{done}");
+    assert!(done.warnings().iter().any(names), "{done}");
     assert_eq!(done.json()["cache_key"], object["cache_key"]);
     assert_eq!(of(&done.json(), "consensus", "source"), "mirror");
     // Asked for in so many words it is no reason to warn.
@@ -481,6 +481,17 @@ fn what_a_killed_fetch_or_a_bad_disk_leaves_is_mended() {
     assert_ne!(of(&later, "consensus", "commit"), of(&object, "consensus", "commit"));
     let aside = fs::read_dir(remotes.sandbox.store.join("quarantine")).unwrap().count();
     assert!(aside >= 1);
+    // So is a checkout that larder made; what lies around it is another repository, and stays as it is.
+    let around = remotes.sandbox.path("ws/mine");
+    fs::write(&around, "untracked").unwrap();
+    remotes.git(&remotes.sandbox.path("ws"), &["init", "-q"]);
+    fs::remove_file(remotes.sibling("consensus").join(".git/HEAD")).unwrap();
+    ran(&remotes, &[], &[]).ends(1);
+    setup(&remotes, &[], &[("CI", "1")]);
+    assert_eq!(remotes.head(&remotes.sibling("consensus")), of(&later, "consensus", "commit").as_str().unwrap());
+    assert!(around.exists());
+    fs::remove_file(around).unwrap();
+    fs::remove_dir_all(remotes.sandbox.path("ws/.git")).unwrap();
     assert_eq!(fs::read_dir(remotes.sandbox.path("ws")).unwrap().count(), 3, "nothing is left beside the workspace");
 }
 
@@ -497,4 +508,54 @@ fn a_repository_without_siblings_gets_a_plan_and_a_key_too() {
     assert!(done.err.contains("there is no room"), "{done}");
     let done = said(remotes.larder(&["setup"]).current_dir(remotes.sandbox.path("home"))).ends(2);
     assert!(done.err.contains("is in no cargo project"), "{done}");
+}
+
+#[test]
+fn private_siblings_are_had_by_the_credentials_that_are_there() {
+    let remotes = Remotes::new();
+    let exec = remotes.git(&remotes.app, &["--exec-path"]);
+    if !Path::new(&exec).join("git-remote-http").exists() {
+        return crate::support::skip("this git has no git-remote-http");
+    }
+    for name in ["consensus", "protocol"] {
+        remotes.git(&remotes.sandbox.path(&format!("srv/{name}.git")), &["update-server-info"]);
+    }
+    // me:s3cr3tt0ken
+    let header = "Basic bWU6czNjcjN0dDBrZW4=";
+    let server = crate::support::http::serve(remotes.sandbox.path("srv"), header);
+    let host = server.trim_start_matches("http://");
+    // Nobody is asked for a password: it fails at once.
+    remotes.git(&remotes.app, &["config", "remote.origin.url", &format!("{server}/app.git")]);
+    let done = ran(&remotes, &[], &[("CI", "1")]).ends(1);
+    assert!(done.err.contains("the sibling protocol cannot be had"), "{done}");
+    // As actions/checkout leaves them in the workspace's own repository.
+    let key = format!("http.{server}/.extraheader");
+    remotes.git(&remotes.app, &["config", &key, &format!("AUTHORIZATION: {header}")]);
+    let object = setup(&remotes, &[], &[("CI", "1")]);
+    assert_eq!(of(&object, "consensus", "url"), &format!("{server}/consensus.git"));
+    // In the workspace's address, and in the configuration of one sibling.
+    remotes.git(&remotes.app, &["config", "--unset", &key]);
+    let cold = remotes.sandbox.path("cold");
+    let again = |words: &[&str]| {
+        for name in ["consensus", "protocol"] {
+            fs::remove_dir_all(remotes.sibling(name)).unwrap();
+        }
+        if cold.exists() {
+            fs::remove_dir_all(&cold).unwrap();
+        }
+        restore(&remotes, &object["plan"], &[&["--store", cold.to_str().unwrap()], words].concat())
+    };
+    again(&[]).ends(1);
+    fs::create_dir_all(remotes.sibling("consensus")).unwrap();
+    fs::create_dir_all(remotes.sibling("protocol")).unwrap();
+    remotes.git(&remotes.app, &["config", "remote.origin.url", &format!("http://me:s3cr3tt0ken@{host}/app.git")]);
+    again(&[]).ok();
+    remotes.git(&remotes.app, &["config", "remote.origin.url", "https://elsewhere.invalid/app.git"]);
+    let named = |name: &str| format!("[siblings.{name}]\nurl = 'http://me:s3cr3tt0ken@{host}/{name}.git'\n");
+    fs::write(remotes.app.join("larder.toml"), named("consensus") + &named("protocol")).unwrap();
+    again(&[]).ok();
+    setup(&remotes, &["--store", cold.to_str().unwrap()], &[("CI", "1")]);
+    for dir in [&remotes.sandbox.store, &cold, &remotes.sibling("consensus")] {
+        assert_eq!((holding(dir, "s3cr3tt0ken"), holding(dir, "bWU6czNj")), (Vec::new(), Vec::new()));
+    }
 }

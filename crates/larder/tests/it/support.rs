@@ -1,5 +1,6 @@
 //! What every test of the binary needs: a place of its own, a clean environment, and what larder said.
 
+pub(crate) mod http;
 pub(crate) mod project;
 pub(crate) mod registry;
 pub(crate) mod remotes;
