@@ -28,6 +28,7 @@ mod schemas;
 mod settings;
 mod siblings;
 mod sources;
+mod summary;
 mod talk;
 mod watch;
 mod world;

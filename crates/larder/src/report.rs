@@ -10,7 +10,7 @@ use crate::talk::actions;
 use anyhow::Context as _;
 use bytesize::ByteSize;
 use larder_store::{Outcome, Restored, Saved, Work};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use std::time::Duration;
 pub(crate) const SCHEMA_VERSION: u32 = 1;
 
 /// How it went, in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Result {

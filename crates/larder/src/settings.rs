@@ -68,6 +68,7 @@ pub(crate) struct Layer {
     pub(crate) low: Option<u8>,
     pub(crate) lease: Option<Span>,
     pub(crate) guard: Option<bool>,
+    pub(crate) summary: Option<bool>,
     pub(crate) care: Option<Vec<Care>>,
     pub(crate) siblings: Option<BTreeMap<String, Sibling>>,
     pub(crate) default_branch: Option<String>,
@@ -117,6 +118,8 @@ pub(crate) struct Settings {
     pub(crate) lease: Setting<Span>,
     /// Whether jobs keep the store's disk between the marks by themselves.
     pub(crate) guard: Setting<bool>,
+    /// Whether `run` adds a table to the job's page.
+    pub(crate) summary: Setting<bool>,
     /// Folders of others in which `guard` deletes what is old.
     pub(crate) care: Setting<Vec<Care>>,
     /// Sibling repositories, by the names of their folders.
@@ -169,6 +172,7 @@ impl Settings {
             // After that GitHub ends a job that says nothing else.
             lease: pick(layers, |layer| layer.lease, Span::hours(6)),
             guard: pick(layers, |layer| layer.guard, true),
+            summary: pick(layers, |layer| layer.summary, true),
             care: pick(layers, |layer| layer.care.clone(), Vec::new()),
             siblings: siblings(layers),
             default_branch: pick(layers, |layer| layer.default_branch.clone().map(Some), None),
@@ -207,6 +211,7 @@ impl Settings {
             ("low", self.low.value.to_string(), &self.low.source),
             ("lease", self.lease.value.to_string(), &self.lease.source),
             ("guard", self.guard.value.to_string(), &self.guard.source),
+            ("summary", self.summary.value.to_string(), &self.summary.source),
             ("care", care.join(", "), &self.care.source),
             ("siblings", siblings.join(", "), &self.siblings.source),
             ("default-branch", self.default_branch.value.clone().unwrap_or_default(), &self.default_branch.source),
@@ -266,6 +271,7 @@ pub(crate) fn environment_layers(env: &dyn Fn(&str) -> Option<OsString>) -> Resu
     add("LARDER_LOW", &|text, layer| number(text).map(|low| layer.low = low))?;
     add("LARDER_LEASE", &|text, layer| text.parse().map(|lease| layer.lease = Some(lease)))?;
     add("LARDER_GUARD", &|text, layer| boolean(text).map(|guard| layer.guard = Some(guard)))?;
+    add("LARDER_SUMMARY", &|text, layer| boolean(text).map(|summary| layer.summary = Some(summary)))?;
     Ok(layers)
 }
 

@@ -240,6 +240,9 @@ larder init --dry-run\n  \
 larder init --runner self-hosted --runner big"
     )]
     Init(InitArgs),
+    /// Read what restore and save said, as one JSON object on stdin; print a job's table in Markdown. For the action.
+    #[command(hide = true)]
+    Summary,
     /// Show every setting, its value, and where that comes from
     Config(ConfigArgs),
     /// Measure larder against rsync, cp and tar | zstd on a directory of yours

@@ -17,6 +17,7 @@ mod save;
 pub(crate) mod setup;
 mod shell;
 mod status;
+mod summary;
 mod verify;
 mod why;
 
@@ -57,6 +58,7 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Setup(args) => setup::run(&cli.global, args),
         Command::Audit(args) => audit::run(&cli.global, args),
         Command::Init(args) => init::run(&cli.global, args),
+        Command::Summary => summary::run(),
         Command::Config(args) => config::run(&cli.global, args),
         Command::Bench(args) => {
             let larder = std::env::current_exe().context("cannot find larder's own executable")?;

@@ -10,6 +10,7 @@ use crate::report::{self, CargoHome, Result as Outcome, Run, Transfer};
 use crate::request::{self, Request, Typed};
 use crate::siblings;
 use crate::sources::After;
+use crate::summary::{Half, Told};
 use crate::talk::{self, Talk};
 use crate::watch;
 use crate::world::World;
@@ -127,6 +128,13 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     }
     talk.finish();
     say(&talk, &restored, saved.as_ref());
+    if settings.summary.value {
+        let job = cache.as_ref().map(|(_, request)| request.job.clone()).unwrap_or_default();
+        let told = Told { job, restore: Some((&restored).into()), save: saved.as_ref().map(Half::from) };
+        if let Err(error) = told.append() {
+            tracing::info!("no table on the job's page: {:#}", anyhow::Error::from(error));
+        }
+    }
     if is_json(global) {
         let cargo_home = match (home_before.map(|before| before.transfer), home_saved) {
             (None, None) => None,

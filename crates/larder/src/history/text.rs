@@ -198,7 +198,7 @@ pub(crate) fn markdown(report: &Report) -> String {
 }
 
 /// A name that is nothing but text in Markdown: no link, no mention, no cell, no tag.
-fn escaped(name: &str) -> String {
+pub(crate) fn escaped(name: &str) -> String {
     let mut out = String::new();
     for c in one_line(name).chars() {
         match c {

@@ -514,6 +514,7 @@ fn every_setting_shows_where_it_comes_from() {
     low             70                               default
     lease           6h                               default
     guard           false                            LARDER_GUARD
+    summary         true                             default
     care                                             default
     siblings                                         default
     default-branch                                   default
@@ -542,6 +543,7 @@ fn every_setting_shows_where_it_comes_from() {
     low             70                               default
     lease           6h                               default
     guard           false                            LARDER_GUARD
+    summary         true                             default
     care                                             default
     siblings                                         default
     default-branch                                   default

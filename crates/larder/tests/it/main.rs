@@ -25,5 +25,6 @@ mod run;
 mod schemas;
 mod setup;
 mod stress;
+mod summary;
 mod support;
 mod writers;
