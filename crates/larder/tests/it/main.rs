@@ -1,6 +1,7 @@
 //! The binary as its users run it.
 #![expect(clippy::disallowed_methods, reason = "tests arrange their own files")]
 
+mod action;
 mod audit;
 mod bench;
 mod bumps;
