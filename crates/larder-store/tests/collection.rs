@@ -6,7 +6,7 @@ mod support;
 
 use larder_fs::{Space, Timestamp};
 use larder_store::evict::{Freed, Reason};
-use larder_store::{Error, GcRequest, Grace, LinkMode, Opaque, Outcome, Retention, Snapshot, Store, TreeKind};
+use larder_store::{Error, Events, GcRequest, Grace, LinkMode, Opaque, Outcome, Retention, Snapshot, Store, TreeKind};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -104,6 +104,46 @@ fn the_budget_holds_and_ceilings_and_ages_are_kept() {
     assert_eq!(late.evicted.len(), 2);
     assert_eq!(keys(&store), [] as [&str; 0]);
     assert_eq!(late.removed.blobs, 3);
+}
+
+/// Collects everything once, as soon as a blob was read.
+struct Meanwhile {
+    store: PathBuf,
+    evicted: AtomicUsize,
+    begun: AtomicBool,
+}
+
+impl Events for Meanwhile {
+    fn advance(&self, _steps: u64) {
+        if !self.begun.swap(true, Ordering::Relaxed) {
+            let store = open(&self.store);
+            let request = GcRequest { wanted: &everything, patience: Duration::from_secs(1), ..gc_request() };
+            self.evicted.store(store.gc(&request, &()).unwrap().evicted.len(), Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn a_collection_does_not_wait_for_a_verification_nor_a_repair() {
+    for repairs in [false, true] {
+        let base = fast();
+        let store = store_of(base.path(), &["a", "b", "c", "d"]);
+        store.pin(&id(&store, "b"), "").unwrap();
+        let path = base.path().join("store");
+        let is_clean = |events: &dyn Events| match repairs {
+            true => Store::repair(&path, true, events).unwrap().unwrap().is_clean(),
+            false => store.verify(events).unwrap().is_clean(),
+        };
+        let meanwhile = Meanwhile { store: path.clone(), evicted: AtomicUsize::new(0), begun: AtomicBool::new(false) };
+        assert!(is_clean(&meanwhile), "what was evicted meanwhile is not damaged");
+        assert_eq!((meanwhile.evicted.into_inner(), keys(&store)), (3, vec!["b".to_owned()]));
+        assert!(is_clean(&()));
+        // What a snapshot needs is missed all the same.
+        let blobs = fs::read_dir(path.join("blobs")).unwrap().map(|fan| fan.unwrap().path());
+        let lost = blobs.flat_map(|fan| fs::read_dir(fan).unwrap()).next().unwrap().unwrap().path();
+        fs::remove_file(lost).unwrap();
+        assert!(!is_clean(&()));
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{Concerned, Remedy, Survey, below};
 use crate::blob::{BlobId, DIGEST_MTIME, Digest};
 use crate::error::{Error, Result};
-use crate::events::{Events, Phase};
+use crate::events::Events;
 use crate::manifest::{Content, Inode};
 use crate::snapshot::{self, Snapshot};
 use crate::store::{Store, TREES, chain};
@@ -22,8 +22,8 @@ impl Survey<'_> {
     /// Reads everything once.
     pub(super) fn contents(&mut self, events: &dyn Events) -> Result<()> {
         let (whole, wanted) = self.snapshots()?;
-        let bad = self.named_blobs(&wanted, events)?;
-        self.other_blobs(&wanted, events)?;
+        let bad = self.named_blobs(&wanted)?;
+        self.other_blobs(&wanted)?;
         self.trees(&whole, events)?;
         self.concern(&whole, &bad)
     }
@@ -71,14 +71,14 @@ impl Survey<'_> {
     }
 
     /// Judges the blobs that snapshots name; returns those that are lost to them.
-    fn named_blobs(&mut self, wanted: &Wanted, events: &dyn Events) -> Result<HashSet<BlobId>> {
-        events.phase(Phase::Digest, wanted.len() as u64);
-        let store = self.store;
+    fn named_blobs(&mut self, wanted: &Wanted) -> Result<HashSet<BlobId>> {
+        let (store, proof) = (self.store, self.proof);
         let all: Vec<(&BlobId, &Inode)> = wanted.iter().collect();
         let judged: Vec<(Finding, Option<Timestamp>)> = all
             .par_iter()
             .map(|(id, inode)| {
-                let finding = match store.judge_blob(**id, inode) {
+                let judged = proof.of_named(store, **id, inode).map_or_else(|| store.judge_blob(**id, inode), Ok);
+                let finding = match judged {
                     Ok(finding) => finding,
                     Err(Error::Fs(e)) => Finding::Unclear(chain(&e)),
                     Err(e) => return Err(e),
@@ -87,7 +87,6 @@ impl Survey<'_> {
                     Finding::Damaged(_) => store.right_time(**id, inode)?,
                     _ => None,
                 };
-                events.advance(1);
                 Ok((finding, time))
             })
             .collect::<Result<_>>()?;
@@ -140,21 +139,17 @@ impl Survey<'_> {
     }
 
     /// Blobs that nobody names: a later save would take them for what their names say.
-    fn other_blobs(&mut self, wanted: &Wanted, events: &dyn Events) -> Result<()> {
+    fn other_blobs(&mut self, wanted: &Wanted) -> Result<()> {
         let names = self.digest_names()?;
         let unnamed: Vec<(BlobId, Digest)> = names
             .into_iter()
             .map(|(hash, _)| (BlobId::Digest(hash.into()), hash.into()))
-            .filter(|(id, _)| !wanted.contains_key(id))
+            .filter(|(id, _)| !wanted.contains_key(id) && !self.proof.has_its_name(*id))
             .collect();
-        if !unnamed.is_empty() {
-            events.phase(Phase::Digest, unnamed.len() as u64);
-        }
         let blobs = self.store.blobs();
         let wrong: Vec<Option<BlobId>> = unnamed
             .par_iter()
             .map(|(id, digest)| {
-                events.advance(1);
                 match blobs.digest(*id) {
                     Ok(found) => (found != *digest).then_some(*id),
                     // What cannot be read cannot be used either.

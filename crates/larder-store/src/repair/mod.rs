@@ -3,6 +3,7 @@
 //! | module | its one idea |
 //! |---|---|
 //! | `structure` | rooms, FORMAT, names, modes and owners, leftovers: what a listing shows |
+//! | `proof` | which blobs are sound, found out while nobody is kept out |
 //! | `contents` | snapshots, blobs and prepared trees: what reading shows |
 //! | `apply` | one step, carried out |
 //!
@@ -11,11 +12,13 @@
 //! for itself, so a crash between two leaves a store that is whole in more places than before, and the next repair
 //! finds the rest. What stands at the top of the store beside its rooms stays: it is not in the way.
 //!
-//! Concurrency: the store's lock is held shared, so that jobs go on meanwhile and nobody deletes blobs; a session is
+//! Concurrency: most of the time goes by reading blobs, without any lock. What was not proved sound then is judged, and
+//! mended, while the store's lock is held shared, so that jobs go on meanwhile and nobody deletes blobs; a session is
 //! only removed under its directory's lock, staging only where its process is gone.
 
 mod apply;
 mod contents;
+mod proof;
 mod structure;
 
 use crate::blob::Digest;
@@ -23,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::store::{SHARED_WAIT, Store, chain};
 use larder_fs::{Dir, Kind, Lock, LockKind, Timestamp};
+use proof::Proof;
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -158,6 +162,8 @@ impl Repaired {
 /// What looking at the store brought to light so far.
 struct Survey<'a> {
     store: &'a Store,
+    /// Blobs that need not be read again.
+    proof: &'a Proof,
     /// Who looks.
     uid: u32,
     /// Whose the store is.
@@ -170,10 +176,11 @@ struct Survey<'a> {
 }
 
 impl<'a> Survey<'a> {
-    fn new(store: &'a Store) -> Result<Self> {
+    fn new(store: &'a Store, proof: &'a Proof) -> Result<Self> {
         let meta = store.root.stat_self()?;
         Ok(Self {
             store,
+            proof,
             uid: larder_fs::process::effective_uid(),
             owner: meta.uid,
             shared: meta.mode & 0o020 != 0,
@@ -220,25 +227,13 @@ impl Store {
         };
         let store = Self::unchecked(root, path);
         // What is no store is refused before anything is made in it.
-        Survey::new(&store)?.format()?;
-        // In a dry run not even the lock is made. What cannot be locked is said below; nobody else can lock it either.
-        let lock = larder_fs::metadata(&path.join("lock"))?.map(|meta| meta.kind);
-        let lock = match (lock, dry_run) {
-            (Some(Kind::File), _) => Lock::existing(&path.join("lock"), LockKind::Shared, SHARED_WAIT).map(Some),
-            (None, false) => Lock::acquire(&path.join("lock"), LockKind::Shared, SHARED_WAIT).map(Some),
-            _ => Ok(None),
-        };
-        let _shared = match lock {
-            Ok(Some(None)) => return Err(store.busy(SHARED_WAIT)),
-            Ok(lock) => lock,
-            // Where it cannot be made it cannot be taken by anybody.
-            Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => None,
-            Err(e) if e.is_not_found() => None,
-            Err(e) => return Err(e.into()),
-        };
+        let mut proof = Proof::default();
+        Survey::new(&store, &proof)?.format()?;
         let mut all = Repaired { steps: before, ..Repaired::default() };
         for _ in 0..ROUNDS {
-            let mut survey = Survey::new(&store)?;
+            proof.gather(&store, events);
+            let _shared = store.lock_damaged(dry_run)?;
+            let mut survey = Survey::new(&store, &proof)?;
             survey.structure()?;
             survey.contents(events)?;
             let Repaired { snapshots, blobs, bytes, mut steps, concerned } = survey.found;
@@ -256,6 +251,25 @@ impl Store {
             }
         }
         Ok(Some(all))
+    }
+
+    /// The shared lock of a store that may lack the means for one; `None` where nobody can have it.
+    fn lock_damaged(&self, dry_run: bool) -> Result<Option<Lock>> {
+        // In a dry run not even the lock is made. What cannot be locked is said later; nobody else can lock it either.
+        let path = self.path().join("lock");
+        let lock = match (larder_fs::metadata(&path)?.map(|meta| meta.kind), dry_run) {
+            (Some(Kind::File), _) => Lock::existing(&path, LockKind::Shared, SHARED_WAIT),
+            (None, false) => Lock::acquire(&path, LockKind::Shared, SHARED_WAIT),
+            _ => return Ok(None),
+        };
+        match lock {
+            Ok(None) => Err(self.busy(SHARED_WAIT)),
+            Ok(lock) => Ok(lock),
+            // Where it cannot be made it cannot be taken by anybody.
+            Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => Ok(None),
+            Err(e) if e.is_not_found() => Ok(None),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Carries out the steps in their order. One that fails does not keep the others back.
