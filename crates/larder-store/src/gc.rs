@@ -179,6 +179,7 @@ impl Store {
                 beside_ms,
                 keep: retention.newest,
                 held: held.get(&found.id).copied(),
+                failed: header.worth.is_some_and(|worth| worth.failed),
                 built_from: header.part(SOURCES).map(|sources| format!("{sources} {}", header.key)),
             }
         };
@@ -215,5 +216,9 @@ mod tests {
         // The first one of a lineage was built whole; beside others it is not worth all of that.
         let header = read(format!(r#"{old},"worth":{{"build_ms":90000,"new_ms":90000}}}}"#));
         assert_eq!(price(&header), (90_000, 45_000));
+        // Only a failure is written down.
+        assert!(!serde_json::to_string(&header).unwrap().contains("failed"));
+        let failed = read(format!(r#"{old},"worth":{{"build_ms":1,"new_ms":1,"failed":true}}}}"#));
+        assert!(failed.worth.unwrap().failed && serde_json::to_string(&failed).unwrap().contains("failed"));
     }
 }

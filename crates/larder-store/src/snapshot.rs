@@ -117,6 +117,9 @@ pub struct Worth {
     pub build_ms: u64,
     /// What was built since the snapshot before it, in milliseconds of compiling.
     pub new_ms: u64,
+    /// Whether the build is known to have failed: it may lack whatever the failure kept from being built.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
 }
 
 /// What a snapshot holds of one root.

@@ -13,7 +13,10 @@ use anyhow::Result;
 use bytesize::ByteSize;
 use larder_fs::{Dir, Volume};
 use larder_store::evict::Freed;
-use larder_store::{Error, Events, Phase, Store};
+use larder_store::{Error, Events, Found, Phase, Snapshot, Store};
+
+/// So many snapshots are looked at for one whose build did not fail.
+const LOOKED_AT: usize = 8;
 
 /// What is done unasked is told to who listens for it.
 struct Quietly;
@@ -43,7 +46,8 @@ pub(crate) fn keep_room(store: &Store, settings: &Settings, next: Option<&Reques
 
 fn try_to(store: &Store, settings: &Settings, next: Option<&Request>, talk: &Talk) -> Result<()> {
     let marks = Marks { high: settings.high.value, low: settings.low.value };
-    if marks.wanted(&Volume::space(&Dir::open(store.path())?)?) == Freed::default() {
+    let wanted = marks.wanted(&Volume::space(&Dir::open(store.path())?)?);
+    if wanted == Freed::default() {
         return Ok(());
     }
     gc::check(settings)?;
@@ -66,15 +70,21 @@ fn try_to(store: &Store, settings: &Settings, next: Option<&Request>, talk: &Tal
     }
     history::collected(store, &collected, talk);
     let freed = ByteSize(collected.removed.swept.bytes).display().si();
-    talk.say(&format!("more than {} % of the disk were used: evicted {gone} snapshots, {freed} freed", marks.high));
+    let what = if wanted.bytes > 0 { "disk" } else { "disk's inodes" };
+    talk.say(&format!("more than {} % of the {what} were used: evicted {gone} snapshots, {freed} freed", marks.high));
     Ok(())
 }
 
-/// The snapshot that the request will most likely restore.
+/// The snapshots of which the request will most likely restore one: the newest, and the newest whose build did not fail.
 fn expected(store: &Store, request: &Request) -> Result<Vec<String>> {
     let mut found = store.find_exact(&request.place, &request.key)?;
     if found.is_empty() && !request.fallback.is_empty() {
         found = store.find_all(&request.place)?;
     }
-    Ok(found.into_iter().take(1).map(|found| found.id).collect())
+    let went_well = |found: &&Found| {
+        let header = Snapshot::load_header(&found.path);
+        header.is_ok_and(|header| header.worth.is_none_or(|worth| !worth.failed))
+    };
+    let newest = found.first().into_iter().chain(found.iter().take(LOOKED_AT).find(went_well));
+    Ok(newest.map(|found| found.id.clone()).collect())
 }

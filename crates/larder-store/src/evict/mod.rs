@@ -38,8 +38,10 @@ pub struct Candidate {
     pub keep: usize,
     /// Why it must stay.
     pub held: Option<Held>,
-    /// What it was built from, where that is known: of two of a lineage that have the same the older one is a repeat.
+    /// What it was built from, where that is known: of those of a lineage that have the same all but one are repeats.
     pub built_from: Option<String>,
+    /// Whether its build failed: then it is a repeat of one that did not, however new it is.
+    pub failed: bool,
 }
 
 /// Why a snapshot must not be evicted.
@@ -97,7 +99,8 @@ pub struct Eviction {
 /// Why a snapshot is evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// A newer one of its lineage was built from the same sources under the same key.
+    /// Another one of its lineage was built from the same sources under the same key: a newer one, or one that did not
+    /// fail.
     Repeated,
     /// It was not used for so long.
     Unused(Duration),
@@ -130,7 +133,7 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Repeated => f.write_str("a newer one of its lineage was built from the same sources"),
+            Self::Repeated => f.write_str("another one of its lineage was built from the same sources"),
             Self::Unused(time) => write!(f, "unused for {} days", time.as_secs() / 86_400),
             Self::Surplus(keep) => write!(f, "{keep} newer ones of its lineage stay"),
             Self::Budget => f.write_str("worth least while the store is over its budget"),

@@ -1,9 +1,9 @@
 //! Who goes, in which order, until there is room.
 //!
-//! First what a newer one of its lineage repeats, then what is old or too many in its lineage, then, while room is wanted, whatever is worth least: expected seconds
-//! spared a day, for each byte of the snapshot's share ([`super::sizes`]). Every step looks anew: what goes changes the
-//! shares of the others, and who is the newest of a lineage. In the end whoever turned out not to be needed stays,
-//! the most valuable first.
+//! First what is a repeat of another one of its lineage, then what is old or too many in its lineage, then, while room is
+//! wanted, whatever is worth least: expected seconds spared a day, for each byte of the snapshot's share
+//! ([`super::sizes`]). Every step looks anew: what goes changes the shares of the others, and who is the newest of a
+//! lineage. In the end whoever turned out not to be needed stays, the most valuable first.
 //!
 //! Invariants: whoever is held stays. What can free nothing is never evicted for room. A lineage that was used lately
 //! keeps a snapshot, unless only such ones are left and room is still wanted: a full disk stops every job, a lost
@@ -21,7 +21,7 @@ const GIGABYTE: f64 = 1e9;
 
 struct Member<'a> {
     candidate: &'a Candidate,
-    /// A newer one of its lineage was built from the same.
+    /// Another one of its lineage was built from the same, and is better.
     repeated: bool,
     lineage: usize,
     used: i64,
@@ -59,22 +59,26 @@ pub fn plan(candidates: &[Candidate], sizes: &mut Sizes, limits: &Limits) -> Pla
     planner.finish()
 }
 
-/// Which candidates are repeats; what was a use of a repeat is one of the newest with the same in the result.
+/// Which candidates are repeats: all but the newest that did not fail of those built from the same, or the newest where
+/// all failed. What was a use of a repeat is one of that one's in the result.
 fn told_apart(candidates: &[Candidate]) -> (Vec<Candidate>, Vec<bool>) {
     fn key(candidate: &Candidate) -> Option<(&str, &str)> {
         Some((candidate.lineage.as_str(), candidate.built_from.as_deref()?))
     }
-    let mut newest: HashMap<(&str, &str), usize> = HashMap::new();
+    fn rank(candidate: &Candidate) -> (bool, &str) {
+        (!candidate.failed, &candidate.id)
+    }
+    let mut best: HashMap<(&str, &str), usize> = HashMap::new();
     for (index, candidate) in candidates.iter().enumerate() {
         let Some(key) = key(candidate) else { continue };
-        let first = newest.entry(key).or_insert(index);
-        if candidates[*first].id < candidate.id {
+        let first = best.entry(key).or_insert(index);
+        if rank(&candidates[*first]) < rank(candidate) {
             *first = index;
         }
     }
     let (mut told, mut repeated) = (candidates.to_vec(), vec![false; candidates.len()]);
     for (index, candidate) in candidates.iter().enumerate() {
-        if let Some(first) = key(candidate).map(|key| newest[&key]).filter(|first| *first != index) {
+        if let Some(first) = key(candidate).map(|key| best[&key]).filter(|first| *first != index) {
             repeated[index] = true;
             let uses = std::mem::take(&mut told[index].uses);
             told[first].uses.extend(uses);

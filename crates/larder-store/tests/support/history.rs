@@ -264,6 +264,7 @@ pub(crate) fn replay(jobs: &[Job], budget: u64, order: Order) -> Outcome {
             keep: if order == Order::Defaults { 3 } else { usize::MAX },
             held: None,
             built_from: None,
+            failed: false,
         };
         store.push(Kept { candidate, used: job.at, units: job.units.clone() });
         outcome.evicted += evict(&mut store, job.at, budget, order);

@@ -269,7 +269,8 @@ impl Review for Record<'_> {
         let sum = |millis: &mut dyn Iterator<Item = u64>| millis.fold(0, u64::saturating_add);
         let build_ms = sum(&mut notes.units.units.iter().map(|unit| unit.millis));
         let new_ms = sum(&mut notes.built.iter().map(|built| built.millis));
-        *self.worth.lock().expect("no thread panics while recording") = Some(Worth { build_ms, new_ms });
+        *self.worth.lock().expect("no thread panics while recording") =
+            Some(Worth { build_ms, new_ms, failed: !self.succeeded });
         // In the snapshot, every path has the name that is the same on all machines.
         let names = &self.project.names;
         let notes = notes.renamed(|path| names.canonical(path));

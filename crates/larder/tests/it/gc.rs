@@ -2,7 +2,7 @@
 
 use crate::support::project::Project;
 use crate::support::tree::plant;
-use crate::support::{Args, Sandbox, args, said, snapshot};
+use crate::support::{Args, Said, Sandbox, args, said, snapshot};
 use serde_json::Value;
 use std::fs;
 use std::process::Stdio;
@@ -153,6 +153,30 @@ fn builds_that_change_nothing_push_out_no_other_branch() {
     project.edit("part/src/lib.rs", "7", "8");
     let back = run();
     assert_eq!((&back["outcome"], &back["snapshot"]), (&"hit".into(), &topic), "{back}");
+}
+
+#[test]
+fn a_failed_build_that_was_saved_takes_nobodys_place() {
+    let sandbox = Sandbox::new();
+    let project = Project::new(&sandbox.path("app"));
+    let run = |save: &str, script: &str| -> Value {
+        let words = ["--format", "json", "--save", save];
+        let mut command = project.run(&sandbox, &words, &["sh", "-c", script]);
+        Said::from(command.output().unwrap()).last_json()
+    };
+    // Cargo writes the lock file, which is a source.
+    said(&mut project.cargo(&sandbox, &["generate-lockfile"])).ok();
+    let whole = run("success", "cargo build -q")["save"]["snapshot"].clone();
+    let part = run("always", "rm -rf target && cargo build -q -p part && exit 3")["save"]["snapshot"].clone();
+    assert!(whole.is_string() && part.is_string() && whole != part);
+    // The older one has more, and is the one to start from.
+    fs::remove_dir_all(&project.target).unwrap();
+    let again = run("never", "cargo build -q");
+    assert_eq!((&again["outcome"], &again["snapshot"]), (&"hit".into(), &whole), "{again}");
+    let done = said(sandbox.larder(["gc", "--format", "json"]).env("LARDER_LEASE", "0s")).ok().json();
+    let gone: Vec<_> =
+        done["evicted"].as_array().unwrap().iter().map(|one| (&one["snapshot"], &one["reason"])).collect();
+    assert_eq!(gone, [(&part, &"repeated".into())], "{done}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ fn candidate(id: u32, lineage: u32, hours: i64, ms: u64) -> Candidate {
         keep: 3,
         held: None,
         built_from: None,
+        failed: false,
     }
 }
 
@@ -179,6 +180,23 @@ fn a_repeat_takes_nobodys_place_and_its_uses_are_the_newer_ones() {
     assert_eq!(gone, [0, 3]);
 }
 
+#[test]
+fn a_failed_build_is_a_repeat_of_one_that_went_well_however_new_it_is() {
+    let mut all: Vec<Candidate> = (0..4).map(|n| candidate(n, 0, 60 - 10 * i64::from(n), 1000)).collect();
+    all.iter_mut().for_each(|candidate| candidate.built_from = Some("main".into()));
+    // Went well, went well, failed, failed.
+    (all[2].failed, all[3].failed) = (true, true);
+    let gone = |all: &[Candidate]| {
+        let mut gone = ids(&plan(all, &mut unshared(&[1; 4]), &limits()));
+        gone.sort_unstable();
+        gone
+    };
+    assert_eq!(gone(&all), [0, 2, 3]);
+    // Where all failed, the newest has most.
+    (all[0].failed, all[1].failed) = (true, true);
+    assert_eq!(gone(&all), [0, 1, 2]);
+}
+
 /// A store: candidates, blobs with their owners and whether a workspace links them.
 #[derive(Clone, Debug)]
 struct World {
@@ -214,12 +232,13 @@ impl World {
 fn worlds() -> impl Strategy<Value = World> {
     let uses = prop::collection::vec(-10..400_i64, 0..4);
     let from = prop::option::of(0..3_u8);
-    let one = (0..4_u32, 0..400_i64, 0..1_000_000_u64, uses, 1..5_usize, 0..8_u32, from);
+    let built = (from, any::<bool>());
+    let one = (0..4_u32, 0..400_i64, 0..1_000_000_u64, uses, 1..5_usize, 0..8_u32, built);
     prop::collection::vec(one, 1..12).prop_flat_map(|all| {
         let count = all.len();
         let candidates: Vec<Candidate> = (0..)
             .zip(all)
-            .map(|(n, (lineage, hours, ms, uses, keep, held, from))| {
+            .map(|(n, (lineage, hours, ms, uses, keep, held, (from, failed)))| {
                 let held = match held {
                     0 => Some(Held::Pinned),
                     1 => Some(Held::Leased),
@@ -228,7 +247,7 @@ fn worlds() -> impl Strategy<Value = World> {
                 let uses = uses.into_iter().map(ago).collect();
                 let id = format!("{:08}-{n}", 1000 - hours);
                 let built_from = from.map(|from| from.to_string());
-                Candidate { id, uses, keep, held, built_from, ..candidate(n, lineage, hours, ms) }
+                Candidate { id, uses, keep, held, built_from, failed, ..candidate(n, lineage, hours, ms) }
             })
             .collect();
         let owners = prop::collection::btree_set(0..count, 1..=count.min(4));
@@ -274,14 +293,15 @@ proptest! {
             let after = world.freed(&|index| gone[..=at].contains(&index));
             prop_assert_eq!(before + made.evictions[at].freed, after);
         }
-        // Repeats go first, and only where a newer one is there; of the others only the newest few count.
-        let newer = |index: usize| {
+        // Repeats go first, and only where a better one is there; of the others only the newest few count.
+        let better = |index: usize| {
             let one = &world.candidates[index];
-            world.candidates.iter().filter(move |other| other.lineage == one.lineage && other.id > one.id)
+            let is_better = move |other: &&Candidate| (!other.failed, &other.id) > (!one.failed, &one.id);
+            world.candidates.iter().filter(move |other| other.lineage == one.lineage).filter(is_better)
         };
         let is_repeat = |index: usize| {
             let from = &world.candidates[index].built_from;
-            from.is_some() && newer(index).any(|other| other.built_from == *from)
+            from.is_some() && better(index).any(|other| other.built_from == *from)
         };
         let reasons: Vec<Reason> = made.evictions.iter().map(|eviction| eviction.reason).collect();
         prop_assert!(reasons.is_sorted_by_key(|reason| *reason != Reason::Repeated));
