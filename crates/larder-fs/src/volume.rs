@@ -63,6 +63,19 @@ pub struct Volume {
     pub fs_type: FsType,
 }
 
+impl Space {
+    /// Bytes in use, and all that can be, as df counts: what is kept back for the system can be used by nobody.
+    pub fn used(&self) -> (u64, u64) {
+        let used = self.total.saturating_sub(self.free);
+        (used, used.saturating_add(self.available))
+    }
+
+    /// Files that there are, and that can be; `None` where the file system does not count them.
+    pub fn inodes_used(&self) -> Option<(u64, u64)> {
+        (self.inodes > 0).then(|| (self.inodes.saturating_sub(self.inodes_available), self.inodes))
+    }
+}
+
 impl Volume {
     /// The file system that holds `dir`.
     pub fn of(dir: &Dir) -> Result<Self> {

@@ -185,14 +185,14 @@ pub struct SlowUnit {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Disk {
-    /// All bytes.
+    /// All bytes that can be used: not those that are kept back for the system.
     pub total: u64,
     /// Bytes that may still be written.
     pub available: u64,
 }
 
 impl Disk {
-    /// How much is in use, in hundredths of a percent; what is kept for root counts as used.
+    /// How much is in use, in hundredths of a percent, as the watermarks count.
     pub fn used_basis_points(self) -> u64 {
         let used = u128::from(self.total.saturating_sub(self.available)) * 10_000;
         u64::try_from(used.checked_div(u128::from(self.total)).unwrap_or(0)).unwrap_or(u64::MAX)
@@ -319,8 +319,7 @@ impl Store {
             let mut event = event.clone();
             event.v = EVENT_VERSION;
             if event.disk.is_none() {
-                let space = Volume::space(&self.root)?;
-                event.disk = Some(Disk { total: space.total, available: space.available });
+                event.disk = Some(self.disk()?);
             }
             let events = match self.room(EVENTS) {
                 Err(crate::Error::Fs(e)) if e.is_not_found() => {
@@ -409,7 +408,7 @@ impl Store {
                     Err(e) if e.is_not_found() => continue,
                     other => other?,
                 };
-                for entry in dir.entries()? {
+                for entry in dir.entries_if_there()? {
                     let meta = dir.stat_optional(&entry.name)?.filter(|meta| meta.kind == Kind::File);
                     bytes += meta.map_or(0, |meta| meta.size);
                 }
@@ -425,7 +424,7 @@ impl Store {
     /// [`Error::Fs`](crate::Error::Fs).
     pub fn disk(&self) -> Result<Disk> {
         let space = Volume::space(&self.root)?;
-        Ok(Disk { total: space.total, available: space.available })
+        Ok(Disk { total: space.used().1, available: space.available })
     }
 }
 

@@ -31,13 +31,8 @@ impl Marks {
             let part = |percent: u8| u64::try_from(u128::from(all) * u128::from(percent) / 100).unwrap_or(u64::MAX);
             if used > part(self.high) { used - part(self.low).min(used) } else { 0 }
         };
-        // As df counts: what is kept back for the system can be used by nobody.
-        let used = space.total.saturating_sub(space.free);
-        let inodes_used = space.inodes.saturating_sub(space.inodes_available);
-        Freed {
-            bytes: down(used, used.saturating_add(space.available)),
-            inodes: if space.inodes == 0 { 0 } else { down(inodes_used, space.inodes) },
-        }
+        let (used, all) = space.used();
+        Freed { bytes: down(used, all), inodes: space.inodes_used().map_or(0, |(used, all)| down(used, all)) }
     }
 }
 

@@ -220,10 +220,28 @@ pub(crate) struct DiskStatus {
     pub(crate) total_bytes: u64,
     /// Bytes that this account may still write.
     pub(crate) free_bytes: u64,
-    /// What is not free, in percent of all.
+    /// What is used of what can be, in percent. What is kept back for the system can be used by nobody.
     pub(crate) used_percent: f64,
     /// Files that may still be made; `null` where the file system does not count them.
     pub(crate) free_inodes: Option<u64>,
+    /// Files that there are, in percent of those that can be; `null` where they are not counted.
+    pub(crate) used_inodes_percent: Option<f64>,
+    /// Above this percentage jobs and `guard` evict.
+    pub(crate) high_percent: u8,
+    /// Down to this one.
+    pub(crate) low_percent: u8,
+}
+
+/// The last time that something was evicted or swept, as far as the history tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct LastGc {
+    /// When, RFC 3339.
+    pub(crate) at: String,
+    /// Snapshots that were evicted then.
+    pub(crate) evicted: u64,
+    /// Bytes that came free.
+    pub(crate) freed_bytes: u64,
 }
 
 /// A directory that is in use.
@@ -288,6 +306,10 @@ pub(crate) struct Status {
     pub(crate) store: Parts,
     /// Snapshots that cannot be read.
     pub(crate) damaged: Vec<String>,
+    /// Snapshots that are pinned, by name.
+    pub(crate) pinned: Vec<String>,
+    /// The last clean-up; `null` where the history knows of none.
+    pub(crate) last_gc: Option<LastGc>,
     /// Directories that were restored to or saved from.
     pub(crate) uses: Vec<UseStatus>,
     /// Who may write.
@@ -304,12 +326,15 @@ impl Status {
         let format = self.format.map_or("there is none yet".to_owned(), |format| format!("format {format}"));
         line("store", format!("{} ({format})", one_line(&self.path)));
         if let Some(disk) = &self.disk {
-            let inodes = disk.free_inodes.map_or(String::new(), |inodes| format!(", {inodes} inodes free"));
+            let inodes = disk.used_inodes_percent.zip(disk.free_inodes);
+            let inodes = inodes
+                .map_or(String::new(), |(percent, free)| format!("; {percent:.0} % of the inodes used, {free} free"));
             let (free, total) = (size(disk.free_bytes), size(disk.total_bytes));
             line(
                 "disk",
                 format!("{} {:.0} % used, {free} of {total} free{inodes}", disk.file_system, disk.used_percent),
             );
+            line("marks", format!("above {} % it is cleaned up, down to {} %", disk.high_percent, disk.low_percent));
         }
         let Some(access) = &self.access else { return out };
         let (snapshots, lineages) = (count(self.total.snapshots, "snapshot"), count(self.lineages, "lineage"));
@@ -321,6 +346,16 @@ impl Status {
         line("holds", format!("{snapshots} of {lineages}{repositories}, {logical} in {} files", self.total.files));
         line("takes", self.store.line());
         line("trees", format!("{} prepared", self.store.trees));
+        line("pins", format!("{} pinned", count(self.pinned.len() as u64, "snapshot")));
+        line(
+            "last gc",
+            match &self.last_gc {
+                Some(LastGc { at, evicted, freed_bytes }) => {
+                    format!("{at}, {} evicted, {} freed", count(*evicted, "snapshot"), size(*freed_bytes))
+                }
+                None => "none is recorded".to_owned(),
+            },
+        );
         let (standing, leased) = (
             self.uses.iter().filter(|one| one.stands).count() as u64,
             self.uses.iter().filter(|one| one.leased).count() as u64,

@@ -70,8 +70,13 @@ fn write(file: &Path, bytes: &[u8]) -> Result<()> {
     let mut staged = OsString::from(".");
     staged.push(name);
     staged.push(format!(".{}", std::process::id()));
-    dir.remove_all(&staged)?;
-    larder_fs::write_new(&dir, &staged, &[bytes], false)?;
-    dir.rename(&staged, &dir, name)?;
-    Ok(())
+    let put = || -> larder_fs::Result<()> {
+        dir.remove_all(&staged)?;
+        larder_fs::write_new(&dir, &staged, &[bytes], false)?;
+        dir.rename(&staged, &dir, name)
+    };
+    // What was begun goes: the disk may be full.
+    put()
+        .inspect_err(|_| drop(dir.remove_all(&staged)))
+        .with_context(|| format!("--html: cannot write {}", file.display()))
 }

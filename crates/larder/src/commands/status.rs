@@ -2,10 +2,12 @@
 
 use super::is_json;
 use crate::cli::Global;
+use crate::history;
 use crate::holdings::{Access, Amounts, DiskStatus, Status, UseStatus};
 use crate::host;
 use crate::origin::Origin;
 use crate::report::{self, SCHEMA_VERSION};
+use crate::settings::Settings;
 use crate::talk::Talk;
 use crate::{faults, request};
 use anyhow::Result;
@@ -21,8 +23,8 @@ pub(super) fn run(global: &Global) -> Result<u8> {
     let path = &settings.store.value;
     let store = faults::open_existing(path, &talk)?;
     let status = match &store {
-        Some(store) => look(store, &talk)?,
-        None => Status { disk: disk(existing(path))?, ..empty(path) },
+        Some(store) => look(store, &settings, &talk)?,
+        None => Status { disk: disk_of(existing(path), &settings)?, ..empty(path) },
     };
     talk.finish();
     status.warnings.iter().for_each(|warning| talk.warn(warning));
@@ -45,13 +47,15 @@ fn empty(path: &Path) -> Status {
         repositories: 0,
         store: Census::default().totals.into(),
         damaged: Vec::new(),
+        pinned: Vec::new(),
+        last_gc: None,
         uses: Vec::new(),
         access: None,
         warnings: Vec::new(),
     }
 }
 
-fn look(store: &Store, talk: &Talk) -> Result<Status> {
+fn look(store: &Store, settings: &Settings, talk: &Talk) -> Result<Status> {
     let census = store.census(talk)?;
     let all: Vec<usize> = (0..census.snapshots.len()).collect();
     let lineages: BTreeSet<_> = census.snapshots.iter().map(|one| &one.lineage).collect();
@@ -65,12 +69,14 @@ fn look(store: &Store, talk: &Talk) -> Result<Status> {
     Ok(Status {
         exists: true,
         format: Some(FORMAT_VERSION),
-        disk: disk(store.path())?,
+        disk: disk_of(store.path(), settings)?,
         total: Amounts::new(&census, census.together(&all), &all),
         lineages: lineages.len() as u64,
         repositories: repositories.len() as u64,
         store: census.totals.into(),
         damaged: census.damaged.iter().map(|(found, _)| found.id.clone()).collect(),
+        pinned: store.pins()?.into_iter().map(|pin| pin.snapshot).collect(),
+        last_gc: history::last_collection(store)?,
         uses: store.uses()?.into_iter().map(in_use).collect(),
         access: Some(access),
         warnings,
@@ -93,17 +99,23 @@ fn existing(path: &Path) -> &Path {
     path.ancestors().find(|path| larder_fs::exists(path)).unwrap_or(Path::new("/"))
 }
 
-fn disk(path: &Path) -> Result<Option<DiskStatus>> {
+fn disk_of(path: &Path, settings: &Settings) -> Result<Option<DiskStatus>> {
     let Some(dir) = Dir::open_optional(path)? else { return Ok(None) };
     let space = Volume::space(&dir)?;
-    let used = space.total.saturating_sub(space.available);
-    let percent = if space.total == 0 { 0.0 } else { used as f64 / space.total as f64 * 100.0 };
+    let percent = |(used, all): (u64, u64)| {
+        let percent = if all == 0 { 0.0 } else { used as f64 / all as f64 * 100.0 };
+        (percent * 10.0).round() / 10.0
+    };
+    let inodes = space.inodes_used();
     Ok(Some(DiskStatus {
         file_system: Volume::of(&dir)?.fs_type.name().to_owned(),
         total_bytes: space.total,
         free_bytes: space.available,
-        used_percent: (percent * 10.0).round() / 10.0,
-        free_inodes: Some(space.inodes_available).filter(|inodes| *inodes != u64::MAX),
+        used_percent: percent(space.used()),
+        free_inodes: inodes.map(|_| space.inodes_available),
+        used_inodes_percent: inodes.map(percent),
+        high_percent: settings.high.value,
+        low_percent: settings.low.value,
     }))
 }
 

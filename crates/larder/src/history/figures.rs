@@ -109,7 +109,7 @@ pub(crate) struct Day {
 pub(crate) struct StoreReport {
     /// Bytes of all blobs and snapshots; `null` where there is no store, or it cannot be counted.
     pub(crate) stored_bytes: Option<u64>,
-    /// All bytes of its file system.
+    /// All bytes of its file system that can be used.
     pub(crate) disk_bytes: Option<u64>,
     /// Those that may still be written.
     pub(crate) available_bytes: Option<u64>,
@@ -198,7 +198,7 @@ impl Totals {
 }
 
 /// A time as RFC 3339, to the second.
-fn rfc3339(ms: u64) -> String {
+pub(crate) fn rfc3339(ms: u64) -> String {
     spelt(ms, "%Y-%m-%dT%H:%M:%SZ")
 }
 

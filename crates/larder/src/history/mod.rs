@@ -15,6 +15,7 @@ pub(crate) mod figures;
 pub(crate) mod page;
 pub(crate) mod text;
 
+use crate::holdings::LastGc;
 use crate::host;
 use crate::report::{Result as Outcome, Transfer};
 use crate::request::{self, Request};
@@ -123,19 +124,40 @@ pub(crate) fn swept(freed: u64, reason: &str) -> Event {
 /// Tells what a collection evicted and swept, and drops the history of months that are long past.
 pub(crate) fn collected(store: &Store, collected: &Collected, talk: &Talk) {
     let gone = collected.evicted.iter().filter(|evicted| !evicted.kept);
+    // One time for all of it: so it can be told what went together.
+    let at_ms = now_ms();
     let mut told = 0;
     for evicted in gone {
         // What is freed with a snapshot is told with it, but no more than went in all.
         let freed = evicted.eviction.freed.bytes.min(collected.removed.swept.bytes.saturating_sub(told));
         told += freed;
-        store.record(&dropped(EventKind::Evict, &evicted.header, freed, evicted.eviction.reason.name()));
+        let event = dropped(EventKind::Evict, &evicted.header, freed, evicted.eviction.reason.name());
+        store.record(&Event { at_ms, ..event });
     }
-    if collected.removed.swept.bytes > told {
-        store.record(&swept(collected.removed.swept.bytes - told, "swept"));
-    }
-    if let Err(error) = store.drop_history(MONTHS_KEPT, now_ms(), false) {
+    store.record(&Event { at_ms, ..swept(collected.removed.swept.bytes.saturating_sub(told), "swept") });
+    if let Err(error) = store.drop_history(MONTHS_KEPT, at_ms, false) {
         talk.warn(&format!("old history stays: {:#}", anyhow::Error::from(error)));
     }
+}
+
+/// The last clean-up that the history tells of.
+pub(crate) fn last_collection(store: &Store) -> larder_store::Result<Option<LastGc>> {
+    const LATELY: u64 = 31 * figures::DAY_MS;
+    let now = now_ms();
+    // Mostly it was lately, and months of history are not read.
+    for since in [now.saturating_sub(LATELY), 0] {
+        let history = store.history(since)?;
+        let is_of_one = |event: &&Event| matches!(event.kind, EventKind::Gc | EventKind::Evict) && event.at_ms <= now;
+        let events = || history.events.iter().filter(is_of_one);
+        let Some(last) = events().next_back() else { continue };
+        let together = || events().filter(|event| (event.at_ms, &event.host) == (last.at_ms, &last.host));
+        return Ok(Some(LastGc {
+            at: figures::rfc3339(last.at_ms),
+            evicted: together().filter(|event| event.kind == EventKind::Evict).count() as u64,
+            freed_bytes: together().map(|event| event.freed).fold(0, u64::saturating_add),
+        }));
+    }
+    Ok(None)
 }
 
 fn of_transfer(kind: EventKind, request: &Request, transfer: &Transfer) -> Event {

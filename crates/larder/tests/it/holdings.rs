@@ -185,7 +185,8 @@ fn status_is_one_screen() {
     let sandbox = filled();
     let (said, some) = status(&sandbox);
     let heads: Vec<&str> = said.out.lines().map(|line| line.split(' ').next().unwrap()).collect();
-    assert_eq!(heads, ["store", "disk", "holds", "takes", "trees", "uses", "access"], "{said}");
+    let rows = ["store", "disk", "marks", "holds", "takes", "trees", "pins", "last", "uses", "access"];
+    assert_eq!(heads, rows, "{said}");
     assert!(said.out.contains("holds   4 snapshots of 3 lineages in 2 repositories, "), "{said}");
     assert!(said.out.contains("uses    3 directories with a session, 0 live leases"), "{said}");
     assert!(said.out.contains(", only the owner may write"), "{said}");
@@ -195,9 +196,38 @@ fn status_is_one_screen() {
     let disk = &some["disk"];
     let percent = disk["used_percent"].as_f64().unwrap();
     assert!((0.0..=100.0).contains(&percent) && number(disk, "free_bytes") <= number(disk, "total_bytes"), "{disk}");
+    assert_eq!((number(disk, "high_percent"), number(disk, "low_percent")), (80, 70));
+    let inodes = disk["used_inodes_percent"].as_f64();
+    assert_eq!(inodes.is_some(), disk["free_inodes"].is_u64(), "{disk}");
+    assert!(inodes.is_none_or(|percent| (0.0..=100.0).contains(&percent)), "{disk}");
     assert_eq!(some["access"]["owners"].as_object().unwrap().len(), 1);
     assert_eq!(some["uses"].as_array().unwrap().len(), 3);
     assert!(some["uses"].as_array().unwrap().iter().all(|one| one["stands"] == true && one["leased"] == false));
+}
+
+#[test]
+fn status_tells_pins_and_the_last_clean_up() {
+    let sandbox = filled();
+    let (said, object) = status(&sandbox);
+    assert!(said.out.contains("pins    0 snapshots pinned\nlast gc none is recorded\n"), "{said}");
+    assert_eq!((object["pinned"].as_array().unwrap().len(), &object["last_gc"]), (0, &Value::Null));
+    sandbox.said(["pin", "docs-1"]).ok();
+    let done = sandbox.json(["gc", "--budget", "100KB"]);
+    let evicted = done["evicted"].as_array().unwrap().len();
+    assert!(evicted > 0 && number(&done, "bytes") > 0, "{done}");
+    let (said, object) = status(&sandbox);
+    assert!(said.out.contains("pins    1 snapshot pinned\n"), "{said}");
+    assert_eq!(
+        object["pinned"],
+        sandbox.json(["pin", "--list"])["pinned"][0]["snapshot"].as_str().map_or(Value::Null, |id| vec![id].into())
+    );
+    let last = &object["last_gc"];
+    assert_eq!((number(last, "evicted"), number(last, "freed_bytes")), (evicted as u64, number(&done, "bytes")));
+    // One that finds nothing to do is the last one all the same.
+    sandbox.said(["gc"]).ok();
+    let (said, object) = status(&sandbox);
+    assert_eq!((number(&object["last_gc"], "evicted"), number(&object["last_gc"], "freed_bytes")), (0, 0), "{said}");
+    assert!(said.out.contains("Z, 0 snapshots evicted, 0 B freed\n"), "{said}");
 }
 
 #[test]
