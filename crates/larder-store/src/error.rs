@@ -92,7 +92,7 @@ pub enum Error {
     },
 
     /// There is no room for what is to be restored or saved.
-    #[error("no room on the file system of {}: {needed} bytes and {files} files are needed, {available} bytes and {inodes} files are left{}; see what `larder gc --need {needed} --dry-run` would evict", path.display(), beside(*reserved))]
+    #[error("no room on the file system of {}: {needed} bytes and {files} files are needed, {available} bytes and {inodes} files are left{}; see what `{}` would evict", path.display(), beside(*reserved), helper(*needed, *available))]
     NoSpace {
         /// The directory to restore to, or the store.
         path: PathBuf,
@@ -132,6 +132,14 @@ pub enum Error {
         /// The store.
         path: PathBuf,
     },
+}
+
+/// The command that shows how to get room: of bytes, or else of files.
+fn helper(needed: u64, available: u64) -> String {
+    match needed > available {
+        true => format!("larder gc --need {needed} --dry-run"),
+        false => "larder guard --dry-run".to_owned(),
+    }
 }
 
 /// What others have reserved, as a part of a sentence.

@@ -320,6 +320,8 @@ fn create_rooms(root: &Dir) -> Result<bool> {
         Err(e) if matches!(e.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem) => {
             Ok(true)
         }
+        // Full, but not closed: what makes room must be able to.
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => Ok(false),
         Err(e) => Err(e.into()),
     }
 }

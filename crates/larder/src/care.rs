@@ -8,7 +8,7 @@ use crate::amount::Span;
 use crate::request::UsageError;
 use crate::talk::Talk;
 use anyhow::Result;
-use larder_fs::{Dir, Kind, Meta, Timestamp};
+use larder_fs::{Dir, Kind, Meta, Timestamp, Usage};
 use larder_store::Events;
 use serde::Deserialize;
 use std::fmt;
@@ -64,8 +64,8 @@ pub(crate) fn resolve(care: &[Care], store: &Path, workspaces: &[PathBuf]) -> Re
     Ok(folders)
 }
 
-/// Deletes what is old enough in these folders; what that was, and its bytes. What cannot be deleted is told of.
-pub(crate) fn clean(folders: &[Folder], dry_run: bool, talk: &Talk) -> Vec<(PathBuf, u64)> {
+/// Deletes what is old enough in these folders; what that was, and what it took. What cannot be deleted is told of.
+pub(crate) fn clean(folders: &[Folder], dry_run: bool, talk: &Talk) -> Vec<Usage> {
     let now = Timestamp::now();
     let mut gone = Vec::new();
     for folder in folders {
@@ -88,7 +88,7 @@ pub(crate) fn clean(folders: &[Folder], dry_run: bool, talk: &Talk) -> Vec<(Path
                 if !dry_run {
                     dir.remove_all(&entry.name)?;
                 }
-                gone.push((path, found.bytes));
+                gone.push(Usage { path, bytes: found.bytes, files: found.files });
             }
             Ok(())
         };
@@ -107,17 +107,18 @@ struct Found {
     /// The last time that anything in it changed; what was unpacked lately is new, whatever its times say.
     touched: Timestamp,
     bytes: u64,
+    files: u64,
 }
 
 /// `None` where another file system is mounted in it.
 fn examine(dir: &Dir, name: &std::ffi::OsStr, meta: &Meta, device: u64) -> larder_fs::Result<Option<Found>> {
-    let mut found = Found { touched: meta.mtime.max(meta.ctime), bytes: meta.blocks.saturating_mul(512) };
+    let mut found = Found { touched: meta.mtime.max(meta.ctime), bytes: meta.blocks.saturating_mul(512), files: 1 };
     if meta.dev != device {
         return Ok(None);
     }
     if meta.kind == Kind::Dir {
         let tree = larder_fs::walk(&dir.open_beneath(name)?)?;
-        let dirs = tree.dirs.iter().map(|dir| &dir.meta);
+        let dirs = tree.dirs.iter().skip(1).map(|dir| &dir.meta);
         let files = tree.files.iter().map(|file| &file.meta);
         for meta in dirs.chain(files).chain(tree.symlinks.iter().map(|link| &link.meta)) {
             if meta.dev != device {
@@ -125,6 +126,7 @@ fn examine(dir: &Dir, name: &std::ffi::OsStr, meta: &Meta, device: u64) -> larde
             }
             found.touched = found.touched.max(meta.mtime).max(meta.ctime);
             found.bytes = found.bytes.saturating_add(meta.blocks.saturating_mul(512));
+            found.files += 1;
         }
     }
     Ok(Some(found))

@@ -11,7 +11,8 @@ use crate::talk::Talk;
 use crate::{care, faults, history};
 use anyhow::Result;
 use bytesize::ByteSize;
-use larder_fs::{Dir, Space, Volume};
+use larder_fs::{Dir, Space, Usage, Volume};
+use larder_store::evict::Freed;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -31,6 +32,8 @@ pub(crate) struct Folder {
     path: String,
     /// What it takes with all below it, in bytes.
     bytes: u64,
+    /// Files and folders, with all below it.
+    files: u64,
 }
 
 /// One file system of `guard`.
@@ -53,7 +56,8 @@ pub(crate) struct Disk {
     inodes_used_percent: Option<u64>,
     /// Whether it is below the high mark and has what is needed.
     room: bool,
-    /// What fills it, where it has no room: the largest folders first. Nothing of it was touched.
+    /// What fills it, where it has no room: the largest folders first, or those with most files where only files are too
+    /// many. Nothing of it was touched.
     largest: Vec<Folder>,
     /// Whether the time was enough to look at all of it.
     looked_at_all: bool,
@@ -128,18 +132,18 @@ pub(super) fn check(
     let need_on = |device: u64| need.filter(|_| needing.contains(&device)).map_or(0, |need| need.0);
     let mut evicted = Vec::new();
     // What a dry run would have freed.
-    let mut planned = 0;
+    let mut planned = Freed::default();
     if let (Some(store), Some((_, directory, device))) = (&store, watched.first()) {
         let needed = need_on(*device);
         let space = Volume::space(directory)?;
         // Nothing but this look, where there is room.
-        if marks.wanted(&space) != larder_store::evict::Freed::default() || space.available < needed {
+        if marks.wanted(&space) != Freed::default() || space.available < needed {
             let asked = Asked { need: need.filter(|_| needed > 0), by_marks: true, dry_run, ..Asked::default() };
             let collected = disk::with_request(store, settings, asked, |request| Ok(store.gc(request, talk)?))?;
             if !dry_run {
                 history::collected(store, &collected, talk);
             }
-            planned = if dry_run { collected.plan.freed.bytes } else { 0 };
+            planned = if dry_run { collected.plan.freed } else { Freed::default() };
             evicted.extend(collected.evicted.into_iter().filter(|one| !one.kept).map(|one| one.eviction.id));
         }
     }
@@ -147,10 +151,16 @@ pub(super) fn check(
     for (at, (path, directory, device)) in watched.iter().enumerate() {
         let mut space = Volume::space(directory)?;
         if at == 0 && store.is_some() {
-            (space.available, space.free) = (space.available + planned, space.free + planned);
+            (space.available, space.free) = (space.available + planned.bytes, space.free + planned.bytes);
+            space.inodes_available = space.inodes_available.saturating_add(planned.inodes);
         }
-        let room = marks.wanted(&space) == larder_store::evict::Freed::default() && space.available >= need_on(*device);
-        disks.push(look(path, &space, room, store.as_ref().map(|store| store.path()).filter(|_| at == 0)));
+        let wanted = marks.wanted(&space);
+        let lacks = match (wanted.bytes > 0 || space.available < need_on(*device), wanted.inodes > 0) {
+            (true, _) => Some(Lack::Bytes),
+            (false, true) => Some(Lack::Files),
+            (false, false) => None,
+        };
+        disks.push(look(path, &space, lacks, store.as_ref().map(|store| store.path()).filter(|_| at == 0)));
     }
     Ok(Guard {
         schema_version: SCHEMA_VERSION,
@@ -158,7 +168,7 @@ pub(super) fn check(
         room: disks.iter().all(|disk| disk.room),
         disks,
         evicted,
-        cared: cared.into_iter().map(|(path, bytes)| Folder { path: path.display().to_string(), bytes }).collect(),
+        cared: cared.iter().map(Folder::of).collect(),
         duration_ms: 0,
     })
 }
@@ -167,39 +177,52 @@ fn percent(part: u64, all: u64) -> u64 {
     u64::try_from(u128::from(part) * 100 / u128::from(all.max(1))).unwrap_or(100)
 }
 
-fn look(path: &Path, space: &Space, room: bool, store: Option<&Path>) -> Disk {
-    let used = space.total.saturating_sub(space.free);
-    let total = used.saturating_add(space.available);
-    let counted = space.inodes > 0;
+/// What a file system has too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    Bytes,
+    Files,
+}
+
+impl Folder {
+    fn of(usage: &Usage) -> Self {
+        Self { path: usage.path.display().to_string(), bytes: usage.bytes, files: usage.files }
+    }
+}
+
+fn look(path: &Path, space: &Space, lacks: Option<Lack>, store: Option<&Path>) -> Disk {
+    let (used, total) = space.used();
+    let inodes = space.inodes_used();
     let mut disk = Disk {
         path: path.display().to_string(),
         holds_store: store.is_some(),
         total,
         available: space.available,
         used_percent: percent(used, total),
-        inodes_available: counted.then_some(space.inodes_available),
-        inodes_used_percent: counted
-            .then(|| percent(space.inodes.saturating_sub(space.inodes_available), space.inodes)),
-        room,
+        inodes_available: inodes.map(|_| space.inodes_available),
+        inodes_used_percent: inodes.map(|(used, all)| percent(used, all)),
+        room: lacks.is_none(),
         largest: Vec::new(),
         looked_at_all: true,
     };
-    if !room && let Ok(found) = larder_fs::top_of_volume(path).and_then(|top| larder_fs::usage(&top, DEPTH, LOOK)) {
+    if let Some(lack) = lacks
+        && let Ok(found) = larder_fs::top_of_volume(path).and_then(|top| larder_fs::usage(&top, DEPTH, LOOK))
+    {
         disk.looked_at_all = found.complete;
         let mut folders = found.folders;
         // Of the store `larder du` tells.
         let is_inside = |path: &Path| store.is_some_and(|store| path != store && path.starts_with(store));
-        folders.retain(|folder| folder.bytes > 0 && !is_inside(&folder.path));
-        folders.sort_by_key(|folder| std::cmp::Reverse(folder.bytes));
+        let takes = |folder: &Usage| if lack == Lack::Files { folder.files } else { folder.bytes };
+        folders.retain(|folder| takes(folder) > 0 && !is_inside(&folder.path));
+        folders.sort_by_key(|folder| std::cmp::Reverse(takes(folder)));
         // A folder that is mostly another one of these says nothing.
-        let tells = |folder: &&larder_fs::Usage| {
+        let tells = |folder: &&Usage| {
             let inner =
                 folders.iter().filter(|other| other.path != folder.path && other.path.starts_with(&folder.path));
-            inner.map(|other| other.bytes).max().is_none_or(|largest| largest < folder.bytes / 10 * 8)
+            inner.map(takes).max().is_none_or(|largest| largest < takes(folder) / 10 * 8)
         };
         let named = folders.iter().filter(tells).take(NAMED);
-        disk.largest =
-            named.map(|folder| Folder { path: folder.path.display().to_string(), bytes: folder.bytes }).collect();
+        disk.largest = named.map(Folder::of).collect();
     }
     disk
 }
@@ -226,14 +249,16 @@ impl Guard {
         }
         for disk in &self.disks {
             let state = if disk.room { "room" } else { "no room" };
+            let inodes =
+                disk.inodes_used_percent.map_or(String::new(), |percent| format!(", {percent} % of the inodes used"));
             text += &format!(
-                "{}: {} % used, {} free: {state}\n",
+                "{}: {} % used, {} free{inodes}: {state}\n",
                 report::one_line(&disk.path),
                 disk.used_percent,
                 sized(disk.available)
             );
-            for folder in &disk.largest {
-                text += &format!("  {:>9}  {}\n", sized(folder.bytes), report::one_line(&folder.path));
+            for Folder { path, bytes, files } in &disk.largest {
+                text += &format!("  {:>9}  {files:>8} files  {}\n", sized(*bytes), report::one_line(path));
             }
             if !disk.looked_at_all {
                 text += "  not all of it could be looked at\n";

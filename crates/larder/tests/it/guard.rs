@@ -1,8 +1,11 @@
 //! Disks that fill up: real ones, in files.
 
 use crate::support::volume::Volume;
-use crate::support::{Args, Sandbox, args, said, skip};
+use crate::support::{Args, Sandbox, args, said, skip, wait_until};
+use serde_json::Value;
+use std::cell::Cell;
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -47,6 +50,160 @@ fn above_the_high_mark_it_evicts_down_to_the_low_one_and_no_further() {
     assert_eq!(done["evicted"], planned["evicted"]);
     assert_eq!((&done["room"], count()), (&true.into(), 3), "{done}");
     sandbox.said(["verify"]).ok();
+}
+
+/// A sandbox on a disk with room for few files, and snapshots of these keys of a hundred files each.
+fn on_a_disk_of_few_files(keys: &[&str]) -> Option<(Volume, Sandbox)> {
+    let volume = match Volume::make("ext4", 64, &["-m", "0", "-N", "1024"]) {
+        Ok(volume) => volume,
+        Err(why) => {
+            skip(&why);
+            return None;
+        }
+    };
+    let sandbox = Sandbox::within(&volume.path);
+    for key in keys {
+        let tree = sandbox.path("tree");
+        fs::create_dir(&tree).unwrap();
+        for n in 0..100 {
+            // Too large to stand in the snapshot itself.
+            fs::write(tree.join(n.to_string()), format!("{key} {n} ").repeat(1000)).unwrap();
+        }
+        sandbox.said(args(["save", "--key", key, "--path"]).with(&tree)).ok();
+        fs::remove_dir_all(&tree).unwrap();
+    }
+    Some((volume, sandbox))
+}
+
+#[test]
+fn where_files_run_out_before_bytes_it_evicts_all_the_same() {
+    let Some((_volume, sandbox)) = on_a_disk_of_few_files(&["a", "b", "c", "d"]) else { return };
+    let count = || sandbox.json(["ls"])["snapshots"].as_array().unwrap().len();
+    let calm = sandbox.json(["guard", "--high", "99"]);
+    let number = |object: &Value, name: &str| object["disks"][0][name].as_u64().unwrap();
+    let used = number(&calm, "inodes_used_percent");
+    // Bytes are far from both marks.
+    assert!(used > 50 && number(&calm, "used_percent") < used - 30, "{calm}");
+    let status = sandbox.json(["status"])["disk"]["used_inodes_percent"].as_f64().unwrap();
+    assert!((status - used as f64).abs() <= 1.0, "{status} {used}");
+    // A hundred files are a tenth of the disk's.
+    let marks = ["--high".into(), (used - 1).to_string(), "--low".into(), (used - 15).to_string()];
+    let planned = sandbox.json(args(["guard", "--dry-run"]).and(&marks));
+    assert_eq!((planned["evicted"].as_array().unwrap().len(), &planned["room"]), (2, &true.into()), "{planned}");
+    assert_eq!(count(), 4);
+    // A job does the same by itself.
+    let mut restore = sandbox.larder(args(["restore", "--key", "d", "--path"]).with(sandbox.path("tree")));
+    restore.env("LARDER_GUARD", "1").env("LARDER_HIGH", &marks[1]).env("LARDER_LOW", &marks[3]);
+    let done = said(&mut restore).ok();
+    assert!(done.err.contains("of the disk's inodes were used: evicted 2 snapshots"), "{done}");
+    assert_eq!(count(), 2);
+    fs::remove_dir_all(sandbox.path("tree")).unwrap();
+    let after = sandbox.json(args(["guard"]).and(&marks));
+    assert_eq!((&after["room"], after["evicted"].as_array().unwrap().len()), (&true.into(), 0), "{after}");
+    assert!(number(&after, "inodes_used_percent") <= used - 15, "{after}");
+    // What nobody may evict: it says what has most files, and touches nothing.
+    let hoard = sandbox.path("other-runner/many");
+    fs::create_dir_all(&hoard).unwrap();
+    (0..200).for_each(|n| fs::write(hoard.join(n.to_string()), "").unwrap());
+    said(sandbox.larder(args(["guard"]).and(["--high", "20", "--low", "10"])).env("LARDER_LEASE", "0s")).ends(1);
+    let full = sandbox.said(["guard", "--high", "20", "--low", "10"]).ends(1);
+    assert!(full.out.contains("% of the inodes used: no room") && full.out.contains("200 files  "), "{full}");
+    assert!(full.out.contains("other-runner/many") && hoard.join("199").exists(), "{full}");
+    // A save that lacks nothing but files is refused before it makes one, and told what helps.
+    let tree = sandbox.path("tree");
+    fs::create_dir(&tree).unwrap();
+    (0..100).for_each(|n| fs::write(tree.join(n.to_string()), format!("new {n} ").repeat(1000)).unwrap());
+    let made = (200..2000).take_while(|n| fs::write(hoard.join(n.to_string()), "").is_ok()).count();
+    (200..200 + made).take(20).for_each(|n| fs::remove_file(hoard.join(n.to_string())).unwrap());
+    let refused = sandbox.said(args(["save", "--key", "new", "--path"]).with(&tree)).ends(1);
+    assert!(refused.err.contains("files are left"), "{refused}");
+    assert!(refused.err.contains("`larder guard --dry-run`"), "{refused}");
+    sandbox.said(["verify"]).ok();
+}
+
+#[test]
+fn without_room_every_command_says_so_before_its_first_byte() {
+    let Some((_volume, sandbox)) = on_a_small_disk(&["a", "b"]) else { return };
+    let tree = sandbox.path("tree");
+    let words = |verb: &str, key: &str| args([verb, "--key", key, "--path"]).with(&tree);
+    let blobs = || {
+        let fans = fs::read_dir(sandbox.store.join("blobs")).unwrap();
+        fans.map(|fan| fs::read_dir(fan.unwrap().path()).unwrap().count()).sum::<usize>()
+    };
+    let hoard = sandbox.path("hoard");
+    let leave = |megabytes: usize| {
+        let free = sandbox.json(["status"])["disk"]["free_bytes"].as_u64().unwrap() as usize >> 20;
+        fill(&hoard, 9, free - megabytes);
+    };
+    // The numbers, and the command that helps.
+    let tells = |text: &str| text.contains("larder gc --need") && text.contains("files are left");
+    leave(2);
+    // A job goes on without.
+    let refused = sandbox.said(words("restore", "a")).ok();
+    assert!(tells(&refused.err) && refused.out.starts_with("miss") && !tree.exists(), "{refused}");
+    let done = sandbox.said(words("run", "a").and(["--save", "never", "--", "echo", "built"])).ok();
+    assert!(done.out.contains("built") && tells(&done.err), "{done}");
+    assert!(done.err.contains("the command runs with what is there") && !tree.exists(), "{done}");
+    fs::remove_file(&hoard).unwrap();
+    fill(&tree.join("own"), 77, 4);
+    leave(2);
+    let before = blobs();
+    let refused = sandbox.said(words("save", "c")).ends(1);
+    assert!(tells(&refused.err), "{refused}");
+    assert_eq!((blobs(), sandbox.json(["ls"])["snapshots"].as_array().unwrap().len()), (before, 2));
+    let done = sandbox.said(words("run", "c").and(["--", "echo", "built"])).ok();
+    assert!(done.out.contains("built") && done.err.contains("not saved") && tells(&done.err), "{done}");
+    assert_eq!(blobs(), before);
+    // What it says helps.
+    let need = refused.err.split('`').find(|part| part.starts_with("larder gc --need")).unwrap();
+    sandbox.said(need.split(' ').skip(1).filter(|word| *word != "--dry-run")).ok();
+    sandbox.said(words("save", "c")).ok();
+    sandbox.said(["verify"]).ok();
+}
+
+#[test]
+fn with_nothing_left_at_all_room_can_be_made() {
+    let Some((_volume, sandbox)) = on_a_small_disk(&["a", "b", "c", "d"]) else { return };
+    let count = || sandbox.json(["ls"])["snapshots"].as_array().unwrap().len();
+    let filled = Cell::new(0);
+    let fill_up = || {
+        let free = || sandbox.json(["status"])["disk"]["free_bytes"].as_u64().unwrap();
+        wait_until("the disk is full", || {
+            for size in [1 << 20, 4096, 1] {
+                filled.set(filled.get() + 1);
+                let mut file = fs::File::create(sandbox.path(&format!("hoard-{}", filled.get()))).unwrap();
+                while file.write_all(&vec![1; size]).and_then(|()| file.sync_all()).is_ok() {}
+            }
+            free() == 0
+        });
+    };
+    // A file needs a name and an inode, of which there may be some; not a byte is left for a directory.
+    fill_up();
+    for words in [["du"], ["verify"], ["report"]] {
+        sandbox.said(words).ok();
+    }
+    let done = sandbox.json(["gc", "--need", "3MB"]);
+    assert_eq!((done["evicted"].as_array().unwrap().len(), count()), (1, 3), "{done}");
+    assert!(done["bytes"].as_u64().unwrap() >= 4 << 20, "{done}");
+    fill_up();
+    sandbox.said(["rm", "--key", "b"]).ok();
+    assert_eq!(count(), 2);
+    fill_up();
+    let done = sandbox.json(["guard", "--high", "95", "--low", "92"]);
+    assert_eq!((&done["room"], count()), (&true.into(), 1), "{done}");
+    fill_up();
+    // A job makes room by itself, as far as that can be.
+    let mut job =
+        sandbox.larder(args(["run", "--key", "d", "--path"]).with(sandbox.path("tree")).and(["--", "echo", "built"]));
+    let done = said(job.env("LARDER_GUARD", "1")).ok();
+    assert!(done.out.contains("built") && done.err.contains("evicted 1 snapshots"), "{done}");
+    (1..=filled.get()).for_each(|n| fs::remove_file(sandbox.path(&format!("hoard-{n}"))).unwrap());
+    sandbox.said(["verify"]).ok();
+    fill(&sandbox.path("tree/own"), 7, 4);
+    let words = |verb: &str| args([verb, "--key", "e", "--path"]).with(sandbox.path("tree"));
+    sandbox.said(words("save")).ok();
+    fs::remove_dir_all(sandbox.path("tree")).unwrap();
+    assert_eq!(sandbox.json(words("restore"))["outcome"], "hit");
 }
 
 #[test]
