@@ -133,6 +133,9 @@ pub struct RootSummary {
     pub bytes: u64,
 }
 
+/// A directory of snapshots that cannot be listed, and why.
+pub(crate) type Closed = (PathBuf, Error);
+
 /// A snapshot as read from its file.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -412,12 +415,24 @@ impl Store {
 
     /// All snapshots of the store, newest first.
     pub fn snapshots(&self) -> Result<Vec<Found>> {
-        let mut all = Vec::new();
-        for place in self.room(SNAPSHOTS)?.entries()? {
-            all.extend(self.list_place(&place.name.to_string_lossy())?);
+        match self.snapshots_seen()? {
+            (all, closed) if closed.is_empty() => Ok(all),
+            (_, mut closed) => Err(closed.swap_remove(0).1),
+        }
+    }
+
+    /// All snapshots that can be seen, newest first, and the directories that cannot be listed, with the error.
+    pub(crate) fn snapshots_seen(&self) -> Result<(Vec<Found>, Vec<Closed>)> {
+        let (mut all, mut closed) = (Vec::new(), Vec::new());
+        let room = self.room(SNAPSHOTS)?;
+        for place in room.entries()? {
+            match self.list_place(&place.name.to_string_lossy()) {
+                Ok(found) => all.extend(found),
+                Err(e) => closed.push((room.join(&place.name), e)),
+            }
         }
         all.sort_unstable_by(|a, b| b.id.cmp(&a.id));
-        Ok(all)
+        Ok((all, closed))
     }
 
     fn list_place(&self, place: &str) -> Result<Vec<Found>> {

@@ -5,15 +5,17 @@
 
 mod support;
 
-use larder_store::{Error, LinkMode, Opaque, Outcome, Remedy, Repaired, Snapshot, Store, TreeKind};
+use larder_fs::Space;
+use larder_store::evict::Freed;
+use larder_store::{Error, GcRequest, LinkMode, Opaque, Outcome, Remedy, Repaired, Snapshot, Store, TreeKind};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::{
-    ByName, Heard, assert_same, fast, open, place, put, restore, restore_request, root, save, scan, skip, small_tree,
-    stamp,
+    ByName, Heard, assert_same, fast, gc_request, noise, open, place, put, restore, restore_request, root, save,
+    save_request, scan, skip, small_tree, stamp,
 };
 
 const CHILD: &str = "LARDER_TEST_UNPRIVILEGED";
@@ -240,6 +242,37 @@ fn what_cannot_be_read_is_an_error_that_names_it() {
 }
 
 /// Programs that refuse user namespaces, as some containers do, are no fault of larder.
+#[test]
+fn what_is_closed_is_not_counted_and_keeps_a_collection_from_deleting() {
+    let name = "what_is_closed_is_not_counted_and_keeps_a_collection_from_deleting";
+    let Some(dir) = as_nobody(name, |_| {}) else { return };
+    let store = open(&dir.join("store"));
+    for (n, key) in (0..).zip(["a", "b"]) {
+        let src = dir.join(key);
+        fs::create_dir(&src).unwrap();
+        put(&src.join("own"), &noise(n, 50_000), 0o644, (1_600_000_000, 1));
+        // Two places: each keeps its snapshots in a directory of its own.
+        let mut request = save_request(&src, key, &Opaque, LinkMode::Auto);
+        request.place.scope = key.into();
+        store.save(&request, &()).unwrap();
+    }
+    let places: Vec<PathBuf> =
+        fs::read_dir(dir.join("store/snapshots")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(places.len(), 2);
+    chmod(&places[0], 0);
+    let heard = Heard::default();
+    let census = store.census(&heard).unwrap();
+    assert_eq!((census.snapshots.len(), census.damaged.len(), census.damaged[0].0.path == places[0]), (1, 1, true));
+    let text = heard.text();
+    assert!(text.contains("ermission denied") && text.contains("larder verify --repair --dry-run"), "{text}");
+    // What the closed one names may be anything.
+    let wanted = |_: &Space| Freed { bytes: u64::MAX, inodes: 0 };
+    assert!(store.gc(&GcRequest { wanted: &wanted, ..gc_request() }, &()).is_err());
+    chmod(&places[0], 0o755);
+    let census = store.census(&()).unwrap();
+    assert_eq!((census.snapshots.len(), census.totals.missing, census.totals.orphans), (2, 0, 0));
+}
+
 fn may_make_namespaces() -> bool {
     let done = Command::new("unshare").args(["-Urm", "true"]).uid(NOBODY).gid(NOBODY).current_dir("/").output();
     done.is_ok_and(|done| done.status.success())

@@ -170,7 +170,13 @@ impl Store {
     /// [`Error::Fs`] where the store itself cannot be read.
     pub fn census(&self, events: &dyn Events) -> Result<Census> {
         let mut reading = Reading::default();
-        let all = self.snapshots()?;
+        let (all, closed) = self.snapshots_seen()?;
+        for (place, e) in closed {
+            let reason = chain(&e);
+            events.warn(&format!("{reason}; what is in it is not counted: see `larder verify --repair --dry-run`"));
+            let id = place.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            reading.census.damaged.push((Found { id, path: place }, reason));
+        }
         events.phase(Phase::Count, all.len() as u64);
         for batch in all.chunks(BATCH) {
             let read: Vec<Result<Skimmed>> = batch.par_iter().map(|found| skim(&found.path)).collect();
