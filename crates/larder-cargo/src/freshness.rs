@@ -2,15 +2,24 @@
 //!
 //! Cargo compares the times of the files that a unit's dep-info and `rerun-if-changed` name, and of nothing else. A
 //! changed or new file that is touched is seen by every unit that names it, and by build scripts that watch their whole
-//! package. Three things remain unseen (measured: each gave a stale program), and are made seen by touching more:
+//! package. Four things remain unseen (measured: each gave a stale program or a build that failed), and are made seen by
+//! touching more:
 //!
 //! - A **deleted** file changes no time: the manifest of its package is touched, for the build scripts that watch all
-//!   of it. One that was made by the build itself (never listed among the sources) is made again only by what made it:
-//!   its whole package is touched.
+//!   of it.
+//! - A file that a unit names and that is gone may have been **made by a build script**, of its own package or of another:
+//!   it is made again only if the script runs again. Which files scripts made nobody knows, so all of them run. Where
+//!   it was no listed source (git ignores it), its whole package is touched too.
 //! - A file that **no unit names** may be read by a procedural macro or a build script all the same: its whole package
 //!   is touched; every package, if it belongs to none.
-//! - Not so the Rust files of tests, benchmarks and examples, where no unit names any of that kind: the job builds none.
-//! - What cargo judges by content needs no touch at all: `Cargo.lock`, the manifest of a workspace without a package.
+//! - A file may be read by **others than those who name it**, of any package: whoever may have read files unseen
+//!   ([`Reader`](crate::table::Reader)) is touched. What is below `tests/`, `benches/` and `examples/` is taken to be
+//!   read by its own package alone, and so is any Rust source; one that a unit names by those who name it, but for
+//!   examples, which macros show in documentation.
+//!
+//! Where no unit names any Rust file of tests, benchmarks or examples the job builds none of that kind: only macros of the
+//! package may have read such a file. What cargo judges by content needs no touch at all: `Cargo.lock`, the manifest of a
+//! workspace without a package. Version control's own data is read by those who name it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -50,6 +59,14 @@ pub struct Verdict {
     pub packages: BTreeMap<PathBuf, PathBuf>,
     /// Every package is touched, because of this file that belongs to none.
     pub everything: Option<PathBuf>,
+    /// Whatever may read files unseen is touched, because of this one.
+    pub readers: Option<PathBuf>,
+    /// The same for what is of these packages, each with the first file that was the reason.
+    pub readers_within: BTreeMap<PathBuf, PathBuf>,
+    /// The same for their macros alone.
+    pub macros_within: BTreeMap<PathBuf, PathBuf>,
+    /// All build scripts run again, because one of them may have made this file, which is gone.
+    pub scripts: Option<PathBuf>,
 }
 
 /// Judges the changes of a checkout.
@@ -61,6 +78,7 @@ pub fn judge<'a>(changes: impl IntoIterator<Item = (&'a Path, Change)>, facts: &
             continue;
         }
         let package = package_of(path, facts.packages);
+        verdict.add_readers(path, change, named, facts);
         if !named && package.is_some_and(|package| of_targets_not_built(path, package, facts)) {
             continue;
         }
@@ -79,6 +97,33 @@ pub fn judge<'a>(changes: impl IntoIterator<Item = (&'a Path, Change)>, facts: &
     verdict
 }
 
+impl Verdict {
+    /// Who may have read this file though he does not name it, and who may have made it.
+    fn add_readers(&mut self, path: &Path, change: Change, named: bool, facts: &Facts<'_>) {
+        if path.iter().any(|part| part == ".git") {
+            return;
+        }
+        if named && matches!(change, Change::Deleted { .. }) {
+            self.scripts.get_or_insert_with(|| path.to_owned());
+        }
+        let package = package_of(path, facts.packages);
+        let folder = package.and_then(|package| Some((package, folder_of_targets(path, package)?)));
+        let rust = is_rust(path);
+        let within = match folder {
+            None if rust => return,
+            None => {
+                self.readers.get_or_insert_with(|| path.to_owned());
+                return;
+            }
+            // Such a source is a target's own, and an edit of a test is what happens most.
+            Some((_, folder)) if named && rust && folder != EXAMPLES => return,
+            Some((package, _)) => package,
+        };
+        let readers = if rust { &mut self.macros_within } else { &mut self.readers_within };
+        readers.entry(within.to_owned()).or_insert_with(|| path.to_owned());
+    }
+}
+
 /// The innermost package that holds `path`.
 pub fn package_of<'a>(path: &Path, packages: &'a BTreeSet<PathBuf>) -> Option<&'a Path> {
     path.ancestors().skip(1).find_map(|dir| packages.get(dir)).map(PathBuf::as_path)
@@ -87,9 +132,19 @@ pub fn package_of<'a>(path: &Path, packages: &'a BTreeSet<PathBuf>) -> Option<&'
 /// A job that builds no tests names none of them. What a target is made from is read by that target: cargo sees it
 /// when it is built.
 fn of_targets_not_built(path: &Path, package: &Path, facts: &Facts<'_>) -> bool {
-    let folder = ["tests", "benches", "examples"].map(|name| package.join(name));
-    let folder = folder.iter().find(|folder| path.starts_with(folder));
-    path.extension().is_some_and(|extension| extension == "rs") && folder.is_some_and(|dir| !(facts.names_below)(dir))
+    let folder = folder_of_targets(path, package).map(|name| package.join(name));
+    is_rust(path) && folder.is_some_and(|dir| !(facts.names_below)(&dir))
+}
+
+const EXAMPLES: &str = "examples";
+
+/// The folder of tests, benchmarks or examples that holds the file, by its name.
+fn folder_of_targets(path: &Path, package: &Path) -> Option<&'static str> {
+    ["tests", "benches", EXAMPLES].into_iter().find(|name| path.starts_with(package.join(name)))
+}
+
+fn is_rust(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "rs")
 }
 
 /// Whether cargo reads this file itself and hashes what matters in it, whatever its time.
@@ -116,39 +171,61 @@ mod tests {
         judge(changes.iter().map(|(path, change)| (Path::new(*path), *change)), &facts)
     }
 
+    fn reason(path: &str) -> Option<PathBuf> {
+        Some(PathBuf::from(path))
+    }
+
     #[test]
-    fn what_a_unit_names_needs_nothing_more() {
+    fn a_source_that_a_unit_names_needs_nothing_more() {
         for change in [Change::Changed, Change::New] {
-            assert_eq!(verdict(&[("/w/a/src/lib.rs", change), ("/w/a/data/x", change)]), Verdict::default());
+            assert_eq!(verdict(&[("/w/a/src/lib.rs", change)]), Verdict::default());
+            let data = Verdict { readers: reason("/w/a/data/x"), ..Verdict::default() };
+            assert_eq!(verdict(&[("/w/a/data/x", change)]), data, "others may have read it too");
         }
     }
 
     #[test]
-    fn a_deleted_file_touches_its_manifest() {
+    fn a_deleted_file_touches_its_manifest_and_runs_scripts() {
         let found = verdict(&[("/w/a/src/lib.rs", Change::Deleted { listed: true })]);
-        assert_eq!(found, Verdict { manifests: [PathBuf::from("/w/a/Cargo.toml")].into(), ..Verdict::default() });
+        let manifests = [PathBuf::from("/w/a/Cargo.toml")].into();
+        assert_eq!(found, Verdict { manifests, scripts: reason("/w/a/src/lib.rs"), ..Verdict::default() });
         let generated = verdict(&[("/w/a/src/lib.rs", Change::Deleted { listed: false })]);
-        assert!(generated.packages.contains_key(Path::new("/w/a")));
+        assert!(generated.packages.contains_key(Path::new("/w/a")) && generated.scripts.is_some());
     }
 
     #[test]
-    fn what_nobody_names_touches_its_package() {
+    fn what_nobody_names_touches_its_package_and_whoever_may_read() {
         let found = verdict(&[("/w/a/nested/x.json", Change::Changed), ("/s/new.sql", Change::New)]);
         let reasons: Vec<_> = found.packages.iter().map(|(a, b)| (a.to_str().unwrap(), b.to_str().unwrap())).collect();
         assert_eq!(reasons, [("/s", "/s/new.sql"), ("/w/a/nested", "/w/a/nested/x.json")]);
+        assert_eq!((found.readers, found.scripts), (reason("/w/a/nested/x.json"), None));
         let outside = verdict(&[("/w/proto/x", Change::Deleted { listed: true })]);
         assert_eq!(outside.everything.as_deref(), Some(Path::new("/w/proto/x")));
         assert!(outside.manifests.is_empty());
     }
 
     #[test]
-    fn targets_that_are_not_built_count_for_nothing() {
-        assert_eq!(
-            verdict(&[("/w/a/tests/it.rs", Change::Changed), ("/s/examples/x.rs", Change::New)]),
-            Verdict::default()
-        );
-        for path in ["/w/a/tests/data.json", "/w/a/benches/new.rs", "/w/tests/it.rs"] {
-            assert_ne!(verdict(&[(path, Change::Changed)]), Verdict::default(), "{path}");
+    fn of_targets_that_are_not_built_only_macros_read() {
+        let found = verdict(&[("/w/a/tests/it.rs", Change::Changed), ("/s/examples/x.rs", Change::New)]);
+        let macros_within = [("/w/a", "/w/a/tests/it.rs"), ("/s", "/s/examples/x.rs")];
+        let macros_within = macros_within.map(|(a, b)| (PathBuf::from(a), PathBuf::from(b))).into();
+        assert_eq!(found, Verdict { macros_within, ..Verdict::default() });
+        for path in ["/w/a/tests/data.json", "/w/a/benches/new.rs", "/w/a/src/windows.rs"] {
+            let found = verdict(&[(path, Change::Changed)]);
+            assert!(found.packages.contains_key(Path::new("/w/a")) && found.readers.is_none(), "{path}");
+        }
+        assert!(verdict(&[("/w/tests/it.rs", Change::Changed)]).everything.is_some());
+    }
+
+    #[test]
+    fn an_example_is_shown_by_macros_and_a_test_is_not() {
+        let packages = [PathBuf::from("/a")].into();
+        let facts = Facts { packages: &packages, is_named: &|_| true, names_below: &|_| true, is_ignored: &|_| false };
+        let found = |path: &str| judge([(Path::new(path), Change::Changed)], &facts);
+        assert_eq!(found("/a/examples/x.rs").macros_within.len(), 1);
+        assert_eq!(found("/a/tests/x.json").readers_within.len(), 1);
+        for path in ["/a/tests/x.rs", "/a/benches/x.rs", "/a/.git/HEAD"] {
+            assert_eq!(found(path), Verdict::default(), "{path}");
         }
     }
 

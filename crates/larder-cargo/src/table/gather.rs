@@ -19,6 +19,8 @@ pub(super) struct Folder<'a> {
     /// rustc's `.d`.
     pub(super) rustc_dep_info: Option<&'a [u8]>,
     pub(super) bytes: u64,
+    /// Whether a dynamic library is among its files.
+    pub(super) dynamic: bool,
 }
 
 impl<'a> Folder<'a> {
@@ -61,6 +63,7 @@ pub(super) fn by_unit<'a>(files: &[TargetFile<'a>]) -> Vec<Folder<'a>> {
             invoked: None,
             rustc_dep_info: None,
             bytes: 0,
+            dynamic: false,
         });
         if seen.insert(file.inode) {
             folder.bytes += file.size;
@@ -74,6 +77,8 @@ pub(super) fn by_unit<'a>(files: &[TargetFile<'a>]) -> Vec<Folder<'a>> {
             folder.notes.extend(std::str::from_utf8(note).map(|note| (note, *file)));
         } else if last.ends_with(b".d") {
             folder.rustc_dep_info = Some(file.path);
+        } else if last.ends_with(b".so") {
+            folder.dynamic = true;
         }
     }
     folders.into_values().filter(|folder| !folder.notes.is_empty()).collect()

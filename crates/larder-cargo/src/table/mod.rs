@@ -14,6 +14,7 @@
 //! | `lock` | which packages stand in one lock file and not in another |
 //! | `live` | which units are still wanted |
 //! | `prune` | which files go with those that are not |
+//! | `unseen` | who may have read files that it does not name |
 //! | `why` | why a unit was built |
 //!
 //! **What is read.** Two small files a unit, the hash and its JSON, and the `dep-*` file only where it names something:
@@ -34,6 +35,7 @@ mod inputs;
 mod live;
 mod lock;
 mod prune;
+mod unseen;
 mod why;
 
 use std::collections::BTreeMap;
@@ -45,6 +47,7 @@ pub use fingerprint::Recipe;
 pub use graph::Prediction;
 pub use live::FORGOTTEN;
 pub use lock::Lock;
+pub use unseen::Reader;
 pub use why::{Reason, Seen, Why, explain};
 
 use crate::{Read, UnitId};
@@ -119,6 +122,9 @@ pub struct Unit {
     pub newest: String,
     /// Variables with the value that was seen: `env!`, `option_env!` and `rerun-if-env-changed`.
     pub env: Vec<(String, Option<String>)>,
+    /// Who may have read files for it that it does not name.
+    #[serde(default)]
+    pub reader: Reader,
     /// Of all its files, each once, without incremental data.
     pub bytes: u64,
     /// When it was begun, in nanoseconds since 1970; 0 when that is not known.
@@ -153,8 +159,10 @@ impl UnitTable {
             }));
         }
         let places = Places::new(context, &notes, &open);
-        let units = notes.iter().map(|note| note.unit(&places)).collect();
-        Self { units }
+        let mut table = Self { units: notes.iter().map(|note| note.unit(&places)).collect() };
+        let libraries: Vec<bool> = notes.iter().map(Note::is_library).collect();
+        table.find_readers(&libraries, read);
+        table
     }
 }
 
@@ -169,6 +177,11 @@ struct Note<'a, 'f> {
 }
 
 impl Note<'_, '_> {
+    /// Whether it is a dynamic library, as a procedural macro is.
+    fn is_library(&self) -> bool {
+        self.folder.dynamic && self.target.starts_with("lib-")
+    }
+
     fn unit(&self, places: &Places<'_, '_, '_>) -> Unit {
         let own = places.inputs(self);
         let mut env = own.env;
@@ -201,6 +214,7 @@ impl Note<'_, '_> {
             watches_package,
             newest,
             env,
+            reader: Reader::Nobody,
             bytes: self.folder.bytes,
             started,
             millis: u64::try_from(lasted / 1_000_000).unwrap_or(0),
@@ -230,6 +244,7 @@ mod tests {
             watches_package: false,
             newest: String::new(),
             env: Vec::new(),
+            reader: Reader::Nobody,
             bytes: 1000,
             started: 1,
             millis: fingerprint,

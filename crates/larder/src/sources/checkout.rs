@@ -2,17 +2,17 @@
 
 use super::Sources;
 use super::record::{Notes, here, lock_of};
+use super::verdict::Verdict;
 use crate::cargo::Project;
 use crate::settings::Settings;
 use anyhow::Result;
-use larder_cargo::freshness::{Change, Facts, Verdict, judge, judged_by_cargo, package_of};
+use larder_cargo::freshness::Change;
 use larder_cargo::table::{Lock, Prediction, Unit};
 use larder_cargo::{Layout, Location, UnitId, UnitLocator};
 use larder_store::{Guide, Header, Observed, Provenance, Restored, Source, Stamp, State, Store};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
-use std::ops::Bound::{Included, Unbounded};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
@@ -203,43 +203,9 @@ impl<'a> Checkout<'a> {
             .into_iter()
             .filter_map(|(then, now)| Some((now.or(then)?.path().to_path_buf(), change(then, now)?)))
             .collect();
-        let packages = self.packages(notes);
-        let verdict = self.judge(&changes, &packages, notes);
-        let differing = changes.iter().map(|(path, _)| path.as_path());
-        let differing: BTreeSet<&Path> = differing.filter(|path| !judged_by_cargo(path, &packages)).collect();
-        let touched = |package: &Path| verdict.everything.is_some() || verdict.packages.contains_key(package);
-        let changed = |path: &Path| {
-            // A folder is as new as the newest file below it.
-            differing.range::<Path, _>((Included(path), Unbounded)).next().is_some_and(|found| found.starts_with(path))
-                || package_of(path, &packages).is_some_and(touched)
-        };
-        let by_package: BTreeSet<&Path> = differing.iter().filter_map(|path| package_of(path, &packages)).collect();
-        let package_touched = |name: &str| {
-            let dirs = self.sources.packages.get(name).into_iter().flatten();
-            dirs.into_iter().any(|dir| by_package.contains(dir.as_path()) || touched(dir))
-        };
-        judge(changes.iter().map(|(path, _)| path.clone()).collect(), &changed, &package_touched)
-    }
-
-    /// The folders of all packages, then and now.
-    pub(super) fn packages(&self, notes: &Notes) -> BTreeSet<PathBuf> {
-        let mut packages = notes.packages();
-        packages.extend(self.sources.package_dirs().cloned());
-        packages
-    }
-
-    pub(super) fn judge(&self, changes: &[(PathBuf, Change)], packages: &BTreeSet<PathBuf>, notes: &Notes) -> Verdict {
-        let named = notes.named();
-        let facts = Facts {
-            packages,
-            is_named: &|path| path.ancestors().any(|path| named.contains(path)),
-            names_below: &|dir| {
-                let next = named.range::<Path, _>((Included(dir), Unbounded)).next();
-                next.is_some_and(|found| found.starts_with(dir))
-            },
-            is_ignored: &|path| self.sources.is_ignored(path),
-        };
-        judge(changes.iter().map(|(path, change)| (path.as_path(), *change)), &facts)
+        let verdict = Verdict::of(&changes, notes, &self.sources, observed);
+        let differing = changes.into_iter().map(|(path, _)| path).collect();
+        judge(differing, &|path| verdict.changed(path), &|name| verdict.package_touched(name, &self.sources))
     }
 }
 

@@ -11,12 +11,14 @@
 //! | `rules` | which files of a checkout count |
 //! | `checkout` | what is there now, compared with what snapshots were built from: the nearest |
 //! | `record` | at a save: the stamps, and the notes that a later restore needs |
+//! | `verdict` | what changed, and what must be touched for it |
 //! | `stamp` | at a restore: the times |
 
 mod checkout;
 mod record;
 mod rules;
 mod stamp;
+mod verdict;
 
 pub(crate) use checkout::{Checkout, Considered};
 pub(crate) use record::{After, Built, Compiled, Notes, Record};

@@ -18,7 +18,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 /// Notes of another version are not read: the snapshot is then one without stamps.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What a restore must know besides the stamps. Written and read by this module alone.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

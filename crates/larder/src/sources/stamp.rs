@@ -3,10 +3,11 @@
 use super::Sources;
 use super::checkout::{Checkout, Spared, change, pairs, same};
 use super::record::{Notes, here};
+use super::verdict::Verdict;
 use anyhow::Result;
-use larder_cargo::freshness::{Change, Verdict, package_of};
-use larder_store::{Events, Observed, Provenance, Restored, Store, Time};
-use std::collections::{BTreeMap, BTreeSet};
+use larder_cargo::freshness::Change;
+use larder_store::{Events, Observed, Provenance, Restored, Stamp, Store, Time};
+use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -240,35 +241,20 @@ fn compare(
         }
         changes.push((path, change));
     }
-    let packages = checkout.packages(notes);
+    let mut verdict = Verdict::of(&changes, notes, sources, &observed);
     // What lies where larder may not touch it is seen only by touching what may be made from it.
     let unreachable = |(path, change): &&(PathBuf, Change)| !sources.may_stamp(path) && *change == Change::Changed;
     let blind = changes.iter().find(unreachable).map(|(path, _)| path.clone());
-    let mut verdict = checkout.judge(&changes, &packages, notes);
-    verdict.everything = verdict.everything.or(blind);
-    touch(&verdict, &packages, sources, &observed, &mut times);
-    stamped.touched = verdict.packages;
-    if let Some(reason) = verdict.everything {
+    let everything = &mut verdict.whole.everything;
+    *everything = everything.take().or(blind);
+    // Whatever time it had.
+    let touched = observed.stamps.iter().filter(|stamp| !stamp.is_dir()).map(Stamp::path);
+    for path in touched.filter(|path| verdict.touches(path) && sources.may_stamp(path)) {
+        times.insert(path.to_path_buf(), Time::Now);
+    }
+    stamped.touched = verdict.whole.packages;
+    if let Some(reason) = verdict.whole.everything {
         stamped.touched.extend(sources.package_dirs().map(|dir| (dir.clone(), reason.clone())));
     }
     (stamped, times.into_iter().collect())
-}
-
-/// Touches what the verdict asks for, whatever time it had.
-fn touch(
-    verdict: &Verdict,
-    packages: &BTreeSet<PathBuf>,
-    sources: &Sources,
-    observed: &Observed,
-    times: &mut BTreeMap<PathBuf, Time>,
-) {
-    for stamp in observed.stamps.iter().filter(|stamp| !stamp.is_dir()) {
-        let path = stamp.path();
-        let package = package_of(path, packages);
-        let wanted = verdict.manifests.contains(path)
-            || package.is_some_and(|package| verdict.everything.is_some() || verdict.packages.contains_key(package));
-        if wanted && sources.may_stamp(path) {
-            times.insert(path.to_path_buf(), Time::Now);
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! Inputs that are no modules: included, generated, or read by a macro that tells nobody.
 
-use crate::projects::{PROGRAM, SCRIPT, package, saying, scripted, workspace};
+use crate::projects::{PROGRAM, RUN, SCRIPT, package, saying, scripted, workspace};
 use crate::scenarios;
 use crate::step::{NEAREST, UNSEEN, step};
 
@@ -44,6 +44,15 @@ scenarios! {
                 step("another word").replace("app/word.txt", "plain", "changed").compiles(SCRIPT).says("generated changed").more("a fresh checkout has no generated file"),
             ]);
 
+    /// Nobody but git could tell it from a source that a commit deleted.
+    generated_by_a_script_and_not_ignored =>
+        scripted(&format!("println!(\"cargo::rerun-if-changed=word.txt\"); {GENERATE}"))
+            .with("app/src/lib.rs", "pub fn line() -> String {\n    include_str!(\"generated.txt\").into()\n}\n")
+            .saying("generated plain").build([
+                step("the same commit").compiles(RUN).more("a fresh checkout has no generated file"),
+                step("another word").replace("app/word.txt", "plain", "changed").compiles(RUN).says("generated changed"),
+            ]);
+
     generated_by_an_unconditional_script_into_the_sources =>
         scripted(GENERATE)
             .with("app/.gitignore", "/target\n/src/generated.txt\n")
@@ -52,20 +61,21 @@ scenarios! {
                 step("the same commit").compiles(SCRIPT).more("a fresh checkout has no generated file"),
             ]);
 
+    /// The script of `word` names one file, and nobody can know that it reads no other.
     unseen_by_cargo_changed => workspace().build([
         step("the same commit"),
-        step("changed").replace("app/tool/read.txt", "unseen", "changed").compiles(&["tool bin"]).says("plain changed").more(UNSEEN),
+        step("changed").replace("app/tool/read.txt", "unseen", "changed").compiles(TOOL_AND_WORD).says("plain changed").more(UNSEEN),
         step("back").back_to(0).says("plain unseen"),
     ]);
 
     unseen_by_cargo_deleted => workspace().build([
-        step("deleted").delete("app/tool/read.txt").compiles(&["tool bin"]).says("plain nothing").more(UNSEEN),
+        step("deleted").delete("app/tool/read.txt").compiles(TOOL_AND_WORD).says("plain nothing").more(UNSEEN),
         step("the same commit"),
-        step("new").write("app/tool/read.txt", "new\n").compiles(&["tool bin"]).says("plain new").more(UNSEEN),
+        step("new").write("app/tool/read.txt", "new\n").compiles(TOOL_AND_WORD).says("plain new").more(UNSEEN),
     ]);
 
     unseen_by_cargo_renamed => workspace().build([
-        step("renamed").rename("app/tool/read.txt", "app/tool/reads.txt").compiles(&["tool bin"]).says("plain nothing").more(UNSEEN),
+        step("renamed").rename("app/tool/read.txt", "app/tool/reads.txt").compiles(TOOL_AND_WORD).says("plain nothing").more(UNSEEN),
     ]);
 
     /// What belongs to no package may be read by every member.
@@ -108,4 +118,5 @@ scenarios! {
             ]);
 }
 
+const TOOL_AND_WORD: &[&str] = &["tool bin", "word run", "word lib"];
 const GENERATE: &str = "let word = fs::read_to_string(\"word.txt\").unwrap(); fs::write(\"src/generated.txt\", format!(\"generated {word}\")).unwrap();";

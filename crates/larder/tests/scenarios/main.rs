@@ -39,6 +39,7 @@ mod settings;
 mod siblings;
 mod sources;
 mod step;
+mod unseen;
 mod world;
 
 /// Makes a test of every scenario.

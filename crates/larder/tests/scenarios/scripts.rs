@@ -64,6 +64,23 @@ scenarios! {
         step("the same commit"),
     ]);
 
+    /// As scripts that put the commit into the program do.
+    head_of_git => scripted("println!(\"cargo::rerun-if-changed=.git/HEAD\"); let word = fs::read_to_string(\".git/HEAD\").unwrap();")
+        .with("app/.git/HEAD", "ref: refs/heads/one\n").saying("refs/heads/one").build([
+            step("the same branch"),
+            step("another branch").write("app/.git/HEAD", "ref: refs/heads/two\n").compiles(RUN).says("refs/heads/two"),
+            step("a source").replace("app/src/main.rs", "app::line()", "app::line() + \"!\"").compiles(&["app bin"]).says("refs/heads/two!"),
+            step("the first branch").back_to(0).says("refs/heads/one").fewer(NEAREST),
+        ]);
+
+    /// A branch's own file comes and goes when git packs it.
+    branch_of_git => scripted("println!(\"cargo::rerun-if-changed=.git/refs/heads/one\"); let word = fs::read_to_string(\".git/refs/heads/one\").unwrap();")
+        .with("app/.git/HEAD", "ref: refs/heads/one\n").with("app/.git/refs/heads/one", "1111111111111111111111111111111111111111\n")
+        .saying("1111").build([
+            step("the same commit"),
+            step("another commit").write("app/.git/refs/heads/one", "2222222222222222222222222222222222222222\n").compiles(RUN).says("2222"),
+        ]);
+
     folder_file_changed => by_folder().build([
         step("the same commit"),
         step("a file").replace("app/words/a.txt", "a", "A").compiles(RUN).says("A b"),

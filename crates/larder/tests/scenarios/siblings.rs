@@ -127,7 +127,7 @@ scenarios! {
     member_added_and_removed => workspace().build([
         step("added").write("app/Cargo.toml", MEMBERS).write("app/late/Cargo.toml", &manifest("late", ""))
             .write("app/late/src/main.rs", "fn main() {\n    println!(\"late\");\n}\n")
-            .compiles(&["late bin"]).says("late"),
+            .compiles(&["late bin", "tool bin", "word run", "word lib"]).says("late").more(UNSEEN),
         step("the same commit"),
         step("removed").back_to(0).says("plain unseen"),
     ]);
