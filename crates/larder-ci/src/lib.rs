@@ -18,5 +18,6 @@ pub mod plan;
 pub mod reference;
 pub mod sarif;
 pub mod shell;
+pub mod system;
 pub mod workflow;
 pub mod yaml;

@@ -37,7 +37,7 @@ const MAX_HEADER: u32 = 16 << 20;
 /// Where a snapshot belongs: only saves and restores of the same place meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Who may read and write it.
+    /// Who may read and write it. `OUTER#INNER` is within `OUTER` and reads what that has too, but saves for itself.
     pub scope: String,
     /// What the directories are, for instance `cargo-target`; empty for any.
     pub label: String,
@@ -55,6 +55,15 @@ pub enum PlaceRoots {
 }
 
 impl Place {
+    /// The places that may be read: this one, and those of the scopes that its own is within.
+    fn readable(&self) -> impl Iterator<Item = Self> {
+        let outer = |place: &Self| {
+            let (outer, _) = place.scope.rsplit_once('#').filter(|(outer, _)| !outer.is_empty())?;
+            Some(Self { scope: outer.to_owned(), ..place.clone() })
+        };
+        std::iter::successors(Some(self.clone()), outer)
+    }
+
     /// The directory's name below `snapshots/`.
     pub(crate) fn dir_name(&self) -> String {
         let mut hasher = blake3::Hasher::new();
@@ -400,17 +409,22 @@ impl Store {
         Ok(place.join(&staged.name))
     }
 
-    /// The snapshots of a place with exactly this key, newest first.
+    /// The snapshots that a place may read with exactly this key, newest first.
     pub fn find_exact(&self, place: &Place, key: &str) -> Result<Vec<Found>> {
         let prefix = format!("{}-", key_name(key));
-        let mut found = self.list_place(&place.dir_name())?;
+        let mut found = self.find_all(place)?;
         found.retain(|found| file_name(&found.path).starts_with(&prefix));
         Ok(found)
     }
 
-    /// All snapshots of a place, newest first.
+    /// All snapshots that a place may read, newest first.
     pub fn find_all(&self, place: &Place) -> Result<Vec<Found>> {
-        self.list_place(&place.dir_name())
+        let mut all = Vec::new();
+        for place in place.readable() {
+            all.extend(self.list_place(&place.dir_name())?);
+        }
+        all.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+        Ok(all)
     }
 
     /// All snapshots of the store, newest first.

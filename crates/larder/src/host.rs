@@ -1,8 +1,19 @@
-//! The doors to the machine that `larder-cargo` is given: environment, files, programs.
+//! The doors to the machine that `larder-cargo` and `larder-ci` are given: environment, files, programs.
 
+use larder_ci::system::{self, Run};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// The job that this process is a part of. Neither it nor its event changes while a process runs.
+pub(crate) fn job() -> &'static Run {
+    static JOB: OnceLock<Run> = OnceLock::new();
+    JOB.get_or_init(|| {
+        let text = |path: &str| String::from_utf8(read(Path::new(path))?).ok();
+        system::detect(&|name| env(name)?.into_string().ok(), &text)
+    })
+}
 
 /// A variable of the environment.
 pub(crate) fn env(name: &str) -> Option<OsString> {

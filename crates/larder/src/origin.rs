@@ -4,6 +4,7 @@
 //! same build on another branch is the same build. Git is not run for them; what is read are its small files.
 
 use larder_cargo::Env;
+use larder_ci::system;
 use larder_store::{Header, JOB};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ impl Origin {
     /// What a snapshot's header says.
     pub(crate) fn of(header: &Header) -> Self {
         let part = |name: &str| header.part(name).map(str::to_owned);
-        let scope = Some(header.scope.clone()).filter(|scope| scope != LOCAL);
+        let scope = Some(system::repository_of(&header.scope).to_owned()).filter(|scope| scope != LOCAL);
         let kind = match header.label.as_str() {
             label if label.starts_with("cargo-target") => KINDS[0],
             label => label,
@@ -55,7 +56,9 @@ impl Origin {
     /// What is known of the checkout at or above `dir`.
     pub(crate) fn find(dir: &Path, env: Env<'_>, read: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Self {
         let text = |path: &Path| read(path).and_then(|bytes| String::from_utf8(bytes).ok());
-        let word = |name: &str| env(name)?.into_string().ok().filter(|value| !value.is_empty());
+        let word = |name: &str| env(name)?.into_string().ok();
+        // No event is read: who wrote the code is not asked here.
+        let job = system::detect(&word, &|_| None);
         let (git, top) = match git_dir(dir, &text) {
             Some((top, git)) => (Some(git), Some(top)),
             None => (None, None),
@@ -73,10 +76,11 @@ impl Origin {
             _ => head.clone(),
         };
         // In CI usually a commit is checked out, not a branch.
-        let of_ci =
-            || word("GITHUB_HEAD_REF").or_else(|| Some(word("GITHUB_REF")?.strip_prefix("refs/heads/")?.to_owned()));
+        let of_ci = || job.branch.clone();
         let branch = name.as_deref().and_then(|name| name.strip_prefix("refs/heads/")).map(str::to_owned);
-        let repository = word("GITHUB_REPOSITORY")
+        let repository = job
+            .repository
+            .clone()
             .or_else(|| remote(&text(&common.as_ref()?.join("config"))?))
             .or_else(|| Some(top?.file_name()?.to_str()?.to_owned()));
         let is_commit = |commit: &String| commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -120,11 +124,7 @@ fn remote(config: &str) -> Option<String> {
         let (key, value) = line.split_once('=')?;
         (key.trim() == "url").then(|| value.trim().to_owned())
     })?;
-    let path = url.trim_end_matches('/').trim_end_matches(".git");
-    let mut names = path.rsplit(['/', ':']);
-    let (name, owner) = (names.next()?, names.next()?);
-    let is_plain = |name: &str| !name.is_empty() && !name.contains(['@', '?', '#']);
-    (is_plain(name) && is_plain(owner)).then(|| format!("{owner}/{name}"))
+    system::owner_and_name(&url)
 }
 
 #[cfg(test)]

@@ -95,7 +95,10 @@ fn resolve_settings(global: &Global, dir: &Path, typed: &Typed) -> Result<Settin
     layers.extend(settings::environment_layers(&host::env).map_err(UsageError::from)?);
     layers.extend(settings::file_layers(dir, &host::env, &host::read).map_err(UsageError::from)?);
     layers.extend(settings::ci_layer(&host::env));
-    Ok(Settings::resolve(&layers, settings::default_store(&host::env)))
+    layers.extend(settings::job_layers(host::job()));
+    let mut settings = Settings::resolve(&layers, settings::default_store(&host::env));
+    settings.keep_strangers_apart(host::job());
+    Ok(settings)
 }
 
 /// What to ask the store for.
@@ -317,7 +320,7 @@ fn paths(
     })
 }
 
-/// Who may see the snapshot: on GitHub the repository, elsewhere whoever reads the store.
+/// Who may see the snapshot: in CI the repository, and each pull request for itself; elsewhere whoever reads the store.
 pub(crate) fn scope() -> String {
-    host::env("GITHUB_REPOSITORY").map_or_else(|| LOCAL.to_owned(), |name| name.to_string_lossy().into_owned())
+    host::job().scope().unwrap_or_else(|| LOCAL.to_owned())
 }

@@ -8,6 +8,8 @@ use crate::care::Care;
 use crate::cli::{Mode, SaveWhen};
 use clap::ValueEnum;
 use larder_ci::address::Address;
+use larder_ci::system::{self, Run};
+use larder_store::LinkMode;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -179,6 +181,23 @@ impl Settings {
         }
     }
 
+    /// What a stranger's job gets shares no inode with the store, whatever is configured: its code could write there.
+    pub(crate) fn keep_strangers_apart(&mut self, job: &Run) {
+        let shares = |mode: LinkMode| !matches!(mode, LinkMode::Reflink | LinkMode::Copy | LinkMode::Overlay);
+        if job.is_fork() && shares(self.link_mode.value.0) {
+            self.link_mode = Setting { value: Mode(LinkMode::Reflink), source: Source::Environment(FORK.into()) };
+        }
+    }
+
+    /// Why nothing is saved although a build succeeded; `None` where it is.
+    pub(crate) fn never_saves(&self) -> Option<String> {
+        let why = match &self.save.source {
+            Source::Environment(name) if name == FORK => format!("this is {FORK}"),
+            source => format!("{source} says never"),
+        };
+        (self.save.value == SaveWhen::Never).then(|| format!("nothing is saved: {why}"))
+    }
+
     /// Name, value and source of each, for people.
     pub(crate) fn rows(&self) -> Vec<(&'static str, String, &Source)> {
         let save = self.save.value.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
@@ -286,6 +305,27 @@ pub(crate) fn is_ci(env: &dyn Fn(&str) -> Option<OsString>) -> bool {
     let is_set = |value: OsString| value.to_str().and_then(|text| boolean(text).ok()).unwrap_or(true);
     env("CI").filter(|value| !value.is_empty()).is_some_and(is_set)
 }
+
+/// What the job itself says: its name where that is not GitHub's, and that strangers save nothing.
+pub(crate) fn job_layers(job: &Run) -> Vec<(Source, Layer)> {
+    let named = match job.system {
+        system::Name::Gitlab => Some("CI_JOB_NAME"),
+        system::Name::Buildkite => Some("BUILDKITE_STEP_KEY"),
+        // The key's own default.
+        system::Name::Github | system::Name::Forgejo | system::Name::None => None,
+    };
+    let name = named
+        .zip(job.job.clone())
+        .map(|(variable, name)| (Source::Environment(variable.into()), Layer { job: Some(name), ..Layer::default() }));
+    let fork = job.is_fork().then(|| {
+        let layer = Layer { save: Some(SaveWhen::Never), ..Layer::default() };
+        (Source::Environment(FORK.into()), layer)
+    });
+    name.into_iter().chain(fork).collect()
+}
+
+/// What stands for the source of a setting that a pull request from a fork decides.
+const FORK: &str = "a pull request from a fork";
 
 /// Whether the environment switches larder off, whatever else it says.
 pub(crate) fn is_disabled(env: &dyn Fn(&str) -> Option<OsString>) -> bool {

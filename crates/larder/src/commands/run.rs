@@ -6,6 +6,7 @@ use crate::cli::{Global, RunArgs, SaveWhen};
 use crate::faults::{self, is_half_restored, is_usage};
 use crate::history;
 use crate::home;
+use crate::host;
 use crate::report::{self, CargoHome, Result as Outcome, Run, Transfer};
 use crate::request::{self, Request, Typed};
 use crate::siblings;
@@ -122,6 +123,9 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
         Some((store, request)) if wanted => home::save(store, request, &settings, home_before.as_ref(), false, &talk),
         _ => None,
     };
+    if let Some(why) = settings.never_saves().filter(|_| host::job().is_fork() && cache.is_some()) {
+        talk.say(&why);
+    }
     if let Some((store, _)) = &cache {
         store.end_jobs();
         watch::keep_room(store, &settings, None, &talk);

@@ -29,6 +29,9 @@ pub(super) fn run(global: &Global, args: &SaveArgs) -> Result<u8> {
     let transfer = if settings.disable.value {
         talk.switched_off(&format!("switched off by {}: nothing is saved", settings.disable.source));
         Transfer::nothing(Outcome::Skipped, args.which.key.as_deref().unwrap_or_default())
+    } else if let Some(why) = settings.never_saves() {
+        talk.say(&why);
+        Transfer::nothing(Outcome::Skipped, args.which.key.as_deref().unwrap_or_default())
     } else {
         let world = World::find(&dir, &[], &settings, &talk);
         let request = Request::resolve(&args.which, &How::default(), &settings, &dir, &[], &world)?;

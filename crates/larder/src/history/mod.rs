@@ -21,6 +21,7 @@ use crate::report::{Result as Outcome, Transfer};
 use crate::request::{self, Request};
 use crate::sources::repository_of;
 use crate::talk::Talk;
+use larder_ci::system;
 use larder_store::{Built, Collected, Event, EventKind, EventOutcome, Events, Header, MONTHS_KEPT, SlowUnit, Store};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -33,8 +34,7 @@ pub(crate) const CARGO_HOME: &str = "cargo-home";
 
 /// Variables with the number of a run, in the order in which CI systems are asked.
 const RUNS: [&str; 5] = ["GITHUB_RUN_ID", "CI_PIPELINE_ID", "BUILDKITE_BUILD_ID", "CIRCLE_WORKFLOW_ID", "BUILD_ID"];
-const REPOSITORIES: [&str; 2] = ["GITHUB_REPOSITORY", "CI_PROJECT_PATH"];
-const BRANCHES: [&str; 3] = ["GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_COMMIT_REF_NAME"];
+const BRANCHES: [&str; 2] = ["GITHUB_REF_NAME", "CI_COMMIT_REF_NAME"];
 const USERS: [&str; 2] = ["USER", "LOGNAME"];
 
 /// Milliseconds since 1970.
@@ -102,7 +102,10 @@ pub(crate) fn dropped(kind: EventKind, header: &Header, freed: u64, reason: &str
         root.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     };
     Event {
-        repository: if header.scope == request::LOCAL { folder() } else { header.scope.clone() },
+        repository: match header.scope.as_str() {
+            request::LOCAL => folder(),
+            scope => system::repository_of(scope).to_owned(),
+        },
         job: if what == CARGO_HOME { String::new() } else { job },
         what: what.into(),
         scope: header.scope.clone(),
@@ -212,7 +215,7 @@ fn repository(request: &Request) -> String {
         };
         root?.file_name().map(|name| name.to_string_lossy().into_owned())
     };
-    first_of(&REPOSITORIES).or_else(folder).unwrap_or_default()
+    host::job().repository.clone().or_else(folder).unwrap_or_default()
 }
 
 /// What the CI system says, else what git has checked out.
@@ -223,7 +226,7 @@ fn branch(request: &Request) -> String {
         let head = String::from_utf8(head).ok()?;
         Some(head.trim().strip_prefix("ref: refs/heads/")?.to_owned())
     };
-    first_of(&BRANCHES).or_else(checked_out).unwrap_or_default()
+    host::job().branch.clone().or_else(|| first_of(&BRANCHES)).or_else(checked_out).unwrap_or_default()
 }
 
 fn first_of(names: &[&str]) -> Option<String> {

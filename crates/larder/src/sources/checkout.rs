@@ -4,11 +4,13 @@ use super::Sources;
 use super::record::{Notes, here, lock_of};
 use super::verdict::Verdict;
 use crate::cargo::Project;
+use crate::request;
 use crate::settings::Settings;
 use anyhow::Result;
 use larder_cargo::freshness::Change;
 use larder_cargo::table::{Lock, Prediction, Unit};
 use larder_cargo::{Layout, Location, UnitId, UnitLocator};
+use larder_ci::system;
 use larder_store::{Guide, Header, Observed, Provenance, Restored, Source, Stamp, State, Store};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -279,6 +281,10 @@ impl Guide for Checkout<'_> {
     }
 
     fn graft(&self, (header, provenance): &(Header, Provenance), root: usize, paths: &[Vec<u8>]) -> Option<Vec<bool>> {
+        // What a pull request saved is nobody else's.
+        if system::is_pull_request(&header.scope) && header.scope != request::scope() {
+            return None;
+        }
         let (notes, now) = (self.notes_for(provenance, root), self.lock.as_ref()?);
         // CARGO_HOME, or directories that somebody named: there are no units to give.
         Notes::of(provenance, &self.project.names)?;

@@ -26,9 +26,15 @@ fn neighbour(world: &World) -> std::path::PathBuf {
 }
 
 fn build(world: &World, workspace: &Path, target: &Path) -> (Value, Said) {
+    build_as(world, workspace, target, &[])
+}
+
+fn build_as(world: &World, workspace: &Path, target: &Path, variables: &[(&str, &str)]) -> (Value, Said) {
     let words = args(["run", "--format", "json", "--workspace"]).with(workspace);
     let mut command = world.sandbox.larder(words.and(["--", "cargo", "build", "--offline"]));
-    let said = said(command.env("CARGO_HOME", &world.home).env("CARGO_TARGET_DIR", target)).ok();
+    let said =
+        said(command.env("CARGO_HOME", &world.home).env("CARGO_TARGET_DIR", target).envs(variables.iter().copied()))
+            .ok();
     (serde_json::from_str(said.out.lines().last().unwrap()).unwrap(), said)
 }
 
@@ -57,4 +63,25 @@ fn public_units_are_grafted_and_nothing_else_is() {
     assert_eq!(elsewhere["outcome"], "miss", "{elsewhere}");
     assert_eq!(compiled(&told).len(), 2, "{told}");
     assert_eq!(world.sandbox.json(["verify"])["clean"], true);
+}
+
+#[test]
+fn what_a_pull_request_built_is_grafted_by_nobody_else() {
+    let Some(world) = World::new() else { return };
+    let target = world.sandbox.path("shared");
+    let event = world.sandbox.path("event.json");
+    let repo = r#"{"repo": {"full_name": "acme/one"}}"#;
+    fs::write(&event, format!(r#"{{"pull_request": {{"head": {repo}, "base": {repo}}}}}"#)).unwrap();
+    let pull = [
+        ("GITHUB_REPOSITORY", "acme/one"),
+        ("GITHUB_REF", "refs/pull/7/merge"),
+        ("GITHUB_EVENT_PATH", event.to_str().unwrap()),
+    ];
+    let (first, _) = build_as(&world, &world.app, &target, &pull);
+    assert_eq!(first["save"]["outcome"], "saved", "{first}");
+    fs::rename(&target, world.sandbox.path("away")).unwrap();
+    let other = neighbour(&world);
+    let branch = [("GITHUB_REPOSITORY", "acme/two"), ("GITHUB_REF", "refs/heads/main")];
+    let (kept, _) = build_as(&world, &other, &target, &branch);
+    assert_eq!((&kept["outcome"], &kept["grafted"]), (&"miss".into(), &false.into()), "{kept}");
 }

@@ -28,4 +28,5 @@ mod setup;
 mod stress;
 mod summary;
 mod support;
+mod trust;
 mod writers;
