@@ -7,7 +7,7 @@
 
 mod allow;
 mod cost;
-mod facts;
+pub(crate) mod facts;
 mod rules;
 
 pub use cost::Cost;

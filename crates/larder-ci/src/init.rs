@@ -8,11 +8,19 @@
 //! |---|---|
 //! | [`jobs`] | what is to be done, in which order, and why |
 //! | `github` | a workflow of GitHub, or of Forgejo and Gitea, which read nearly the same |
+//! | `gitlab` | a pipeline of GitLab |
+//! | `buildkite` | a pipeline of Buildkite |
+//! | `plain` | a script that does the jobs one after the other |
+//! | [`patch`] | a workflow that is there, changed in place |
 //! | `lines` | indented lines, comments of a bearable width, YAML's quotes |
 
+mod buildkite;
 mod github;
+mod gitlab;
 pub mod jobs;
 mod lines;
+pub mod patch;
+mod plain;
 
 /// The CI systems that a file can be written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +29,12 @@ pub enum System {
     Github,
     /// Forgejo Actions, and Gitea's.
     Forgejo,
+    /// GitLab CI.
+    Gitlab,
+    /// Buildkite.
+    Buildkite,
+    /// None: a script.
+    Plain,
 }
 
 /// What is known of a repository.
@@ -66,5 +80,8 @@ pub fn write(system: System, facts: &Facts) -> Written {
     match system {
         System::Github => github::write(&github::GITHUB, facts, &jobs),
         System::Forgejo => github::write(&github::FORGEJO, facts, &jobs),
+        System::Gitlab => gitlab::write(facts, &jobs),
+        System::Buildkite => buildkite::write(facts, &jobs),
+        System::Plain => plain::write(facts, &jobs),
     }
 }

@@ -1,10 +1,10 @@
 //! What the jobs of a workflow do to builds, worked out once for all rules.
 
-pub(super) mod caches;
-pub(super) mod cargo;
-pub(super) mod checkouts;
+pub(crate) mod caches;
+pub(crate) mod cargo;
+pub(crate) mod checkouts;
 mod environment;
-pub(super) mod keys;
+pub(crate) mod keys;
 
 use super::Repository;
 use crate::shell::{self, Script};
@@ -27,7 +27,7 @@ const LONGEST_CONDITION: usize = 2_000;
 
 /// Where a job runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Runner {
+pub(crate) enum Runner {
     /// A machine that is thrown away after the job.
     Hosted,
     /// A machine that people own: its disk outlives the job, and other jobs use it at the same time.
@@ -37,57 +37,57 @@ pub(super) enum Runner {
 }
 
 /// A workflow, or a composite action as if it were a workflow of one job.
-pub(super) struct Facts<'a> {
+pub(crate) struct Facts<'a> {
     /// What findings call the file.
-    pub(super) name: &'a str,
-    pub(super) triggers: &'a [Trigger],
-    pub(super) is_action: bool,
-    pub(super) jobs: Vec<JobFacts>,
-    pub(super) repository: &'a dyn Repository,
+    pub(crate) name: &'a str,
+    pub(crate) triggers: &'a [Trigger],
+    pub(crate) is_action: bool,
+    pub(crate) jobs: Vec<JobFacts>,
+    pub(crate) repository: &'a dyn Repository,
     actions: Actions,
 }
 
-pub(super) struct JobFacts {
-    pub(super) id: String,
-    pub(super) at: Mark,
-    pub(super) needs: Vec<String>,
-    pub(super) outputs: Vec<(String, Text)>,
-    pub(super) condition: Option<String>,
+pub(crate) struct JobFacts {
+    pub(crate) id: String,
+    pub(crate) at: Mark,
+    pub(crate) needs: Vec<String>,
+    pub(crate) outputs: Vec<(String, Text)>,
+    pub(crate) condition: Option<String>,
     /// Whether it calls another workflow.
-    pub(super) calls: bool,
-    pub(super) instances: usize,
-    pub(super) runner: Runner,
-    pub(super) environment: Environment,
-    pub(super) steps: Vec<StepFacts>,
+    pub(crate) calls: bool,
+    pub(crate) instances: usize,
+    pub(crate) runner: Runner,
+    pub(crate) environment: Environment,
+    pub(crate) steps: Vec<StepFacts>,
 }
 
 /// A step and its script, which jobs that use one composite action share.
-pub(super) struct Read {
-    pub(super) step: Step,
-    pub(super) script: Script,
+pub(crate) struct Read {
+    pub(crate) step: Step,
+    pub(crate) script: Script,
 }
 
-pub(super) struct StepFacts {
+pub(crate) struct StepFacts {
     /// The file that it stands in.
-    pub(super) file: Rc<str>,
+    pub(crate) file: Rc<str>,
     /// The step of the workflow that it belongs to.
-    pub(super) in_job: Mark,
+    pub(crate) in_job: Mark,
     /// Its `if`, and those of the steps that use its composite action.
-    pub(super) conditions: Vec<String>,
-    pub(super) read: Rc<Read>,
-    pub(super) uses: Option<Uses>,
-    pub(super) caches: Vec<Cache>,
-    pub(super) checkouts: Vec<Checkout>,
-    pub(super) cargo: Vec<Cargo>,
+    pub(crate) conditions: Vec<String>,
+    pub(crate) read: Rc<Read>,
+    pub(crate) uses: Option<Uses>,
+    pub(crate) caches: Vec<Cache>,
+    pub(crate) checkouts: Vec<Checkout>,
+    pub(crate) cargo: Vec<Cargo>,
 }
 
 /// An action that a step runs.
 #[derive(Debug, Clone)]
-pub(super) struct Uses {
+pub(crate) struct Uses {
     /// Without the reference, in lower case.
-    pub(super) name: String,
-    pub(super) reference: Option<String>,
-    pub(super) at: Mark,
+    pub(crate) name: String,
+    pub(crate) reference: Option<String>,
+    pub(crate) at: Mark,
 }
 
 /// Actions that build nothing and set no variable that a build or a script of somebody would read.
@@ -117,67 +117,67 @@ impl Uses {
     }
 
     /// Whether the action stands in a repository, this one or another.
-    pub(super) fn is_local(&self) -> bool {
+    pub(crate) fn is_local(&self) -> bool {
         self.name.starts_with("./")
     }
 
     /// Whether nobody here knows what it does.
-    pub(super) fn is_opaque(&self) -> bool {
+    pub(crate) fn is_opaque(&self) -> bool {
         !KNOWN.iter().any(|known| self.name.starts_with(known)) && !is_larder(&self.name)
     }
 }
 
 /// Whether an action is larder's own.
-pub(super) fn is_larder(name: &str) -> bool {
+pub(crate) fn is_larder(name: &str) -> bool {
     name.ends_with("/larder/action") || name == "./action" || name.ends_with("/larder-action")
 }
 
 impl StepFacts {
-    pub(super) fn step(&self) -> &Step {
+    pub(crate) fn step(&self) -> &Step {
         &self.read.step
     }
 
-    pub(super) fn script(&self) -> &Script {
+    pub(crate) fn script(&self) -> &Script {
         &self.read.script
     }
 
     /// Where a command of its script stands.
-    pub(super) fn place(&self, line: usize, column: usize) -> Mark {
+    pub(crate) fn place(&self, line: usize, column: usize) -> Mark {
         self.step().run.as_ref().map_or(self.step().at, |run| run.inside(line, column))
     }
 
     /// Where a command of its script stands.
-    pub(super) fn place_of(&self, command: &shell::Command) -> Mark {
+    pub(crate) fn place_of(&self, command: &shell::Command) -> Mark {
         self.place(command.line, command.column)
     }
 }
 
 impl JobFacts {
     /// Whether cargo compiles something in it.
-    pub(super) fn compiles(&self) -> bool {
+    pub(crate) fn compiles(&self) -> bool {
         self.steps.iter().any(|step| step.cargo.iter().any(|cargo| cargo.compiles))
     }
 
     /// Its caches, with the step of each.
-    pub(super) fn caches(&self) -> impl Iterator<Item = (&StepFacts, &Cache)> {
+    pub(crate) fn caches(&self) -> impl Iterator<Item = (&StepFacts, &Cache)> {
         self.steps.iter().flat_map(|step| step.caches.iter().map(move |cache| (step, cache)))
     }
 
     /// Commands of its scripts, with the step of each.
-    pub(super) fn commands(&self) -> impl Iterator<Item = (&StepFacts, usize, &shell::Command)> {
+    pub(crate) fn commands(&self) -> impl Iterator<Item = (&StepFacts, usize, &shell::Command)> {
         self.steps
             .iter()
             .flat_map(|step| step.script().commands.iter().enumerate().map(move |(at, command)| (step, at, command)))
     }
 
     /// Whether other jobs use its disk, as far as one knows.
-    pub(super) fn shares_disk(&self) -> bool {
+    pub(crate) fn shares_disk(&self) -> bool {
         self.runner != Runner::Hosted
     }
 }
 
 impl<'a> Facts<'a> {
-    pub(super) fn of_workflow(name: &'a str, workflow: &'a Workflow, repository: &'a dyn Repository) -> Self {
+    pub(crate) fn of_workflow(name: &'a str, workflow: &'a Workflow, repository: &'a dyn Repository) -> Self {
         let mut actions = Actions { known: HashMap::new(), texts: Vec::new(), left: STEPS };
         let mut jobs = Vec::new();
         for job in &workflow.jobs {
@@ -201,7 +201,7 @@ impl<'a> Facts<'a> {
         Self { name, triggers: &workflow.triggers, is_action: false, jobs, repository, actions }
     }
 
-    pub(super) fn of_action(name: &'a str, action: &'a Action, repository: &'a dyn Repository) -> Self {
+    pub(crate) fn of_action(name: &'a str, action: &'a Action, repository: &'a dyn Repository) -> Self {
         let mut actions = Actions { known: HashMap::new(), texts: Vec::new(), left: STEPS };
         let reads: Vec<_> = action.steps.iter().map(|step| Rc::new(read(step, None))).collect();
         let mut job = JobFacts {
@@ -221,25 +221,25 @@ impl<'a> Facts<'a> {
     }
 
     /// The text of a composite action that was read, by what findings call it.
-    pub(super) fn action_text(&self, file: &str) -> Option<&str> {
+    pub(crate) fn action_text(&self, file: &str) -> Option<&str> {
         self.actions.texts.iter().find(|(name, _)| **name == *file).map(|(_, text)| text.as_str())
     }
 
     /// Where a finding about a step as a part of its job belongs: in the workflow itself.
-    pub(super) fn place(&self, step: &StepFacts, at: Mark) -> (&str, Mark) {
+    pub(crate) fn place(&self, step: &StepFacts, at: Mark) -> (&str, Mark) {
         if *step.file == *self.name { (self.name, at) } else { (self.name, step.in_job) }
     }
 
-    pub(super) fn job(&self, id: &str) -> Option<&JobFacts> {
+    pub(crate) fn job(&self, id: &str) -> Option<&JobFacts> {
         self.jobs.iter().find(|job| job.id == id)
     }
 
-    pub(super) fn is_triggered_by(&self, event: &str) -> bool {
+    pub(crate) fn is_triggered_by(&self, event: &str) -> bool {
         self.triggers.iter().any(|trigger| trigger.event == event)
     }
 
     /// Whether it runs for commits, and not only for releases, by the clock or by hand.
-    pub(super) fn runs_often(&self) -> bool {
+    pub(crate) fn runs_often(&self) -> bool {
         self.is_action
             || self.triggers.iter().any(|trigger| {
                 trigger.branches

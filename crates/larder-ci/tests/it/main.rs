@@ -2,5 +2,6 @@
 
 mod documentation;
 mod faults;
+mod patch;
 mod robustness;
 mod support;

@@ -235,9 +235,14 @@ larder audit --output sarif > larder.sarif"
     /// Write the workflow for this repository: one setup, jobs that start warm
     #[command(
         after_help = "Writes one file, which says in comments why it is as it is, and larder.toml only where a sibling's address \
-cannot be guessed. A file that is there stays, unless --force is given. Examples:\n  \
+cannot be guessed. A file that is there stays, unless --force is given.\n\n\
+With --patch it changes a GitHub workflow in place: caches of cargo's directories go, commands that build are run by \
+larder, siblings that several jobs check out come from one setup job. Comments, order and every other byte stay; what it \
+does not understand it leaves alone, and says so. docs/init.md shows both. Examples:\n  \
 larder init --dry-run\n  \
-larder init --runner self-hosted --runner big"
+larder init --for gitlab\n  \
+larder init --patch .github/workflows/ci.yml --dry-run\n  \
+larder init --patch --runner self-hosted --runner linux"
     )]
     Init(InitArgs),
     /// Read what restore and save said, as one JSON object on stdin; print a job's table in Markdown. For the action.

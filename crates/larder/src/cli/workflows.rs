@@ -76,6 +76,9 @@ pub(crate) struct InitArgs {
     /// The CI system that the file is for
     #[arg(long = "for", value_enum, value_name = "SYSTEM", default_value_t = For::Github)]
     pub(crate) system: For,
+    /// Change a workflow that is there, and show the difference [default: all in .github/workflows]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["force", "system"])]
+    pub(crate) patch: Option<Option<PathBuf>>,
     /// A label that the runner must have; may be repeated [default: self-hosted and linux]
     #[arg(long, value_name = "LABEL", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) runner: Vec<String>,
@@ -94,4 +97,10 @@ pub(crate) enum For {
     Github,
     /// Forgejo and Gitea Actions: .forgejo/workflows/ci.yml
     Forgejo,
+    /// GitLab CI: .gitlab-ci.yml
+    Gitlab,
+    /// Buildkite: .buildkite/pipeline.yml
+    Buildkite,
+    /// No CI system: a script, ci.sh
+    Plain,
 }

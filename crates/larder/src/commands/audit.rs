@@ -26,7 +26,7 @@ pub(super) fn run(global: &Global, args: &AuditArgs) -> Result<u8> {
         None => AuditOutput::Text,
     };
     let talk = Talk::new(global);
-    let files = if args.files.is_empty() { own_files()? } else { args.files.clone() };
+    let files = if args.files.is_empty() { own_files(&request::work_dir(None)?)? } else { args.files.clone() };
     let mut findings: Vec<Finding> = Vec::new();
     let mut seen = BTreeSet::new();
     let mut failed = false;
@@ -81,7 +81,7 @@ fn colours(global: &Global) -> bool {
 }
 
 /// The text of a file that is no larger than a workflow can be.
-fn read(file: &Path) -> Result<String> {
+pub(super) fn read(file: &Path) -> Result<String> {
     let path = larder_fs::canonicalize(file)?;
     match larder_fs::metadata(&path)? {
         Some(meta) if meta.kind != Kind::File => bail!("is no file"),
@@ -91,12 +91,11 @@ fn read(file: &Path) -> Result<String> {
     String::from_utf8(larder_fs::read(&path)?).context("is no YAML: it is no UTF-8 text")
 }
 
-/// The workflows and actions of the repository that the current directory is in.
-fn own_files() -> Result<Vec<PathBuf>> {
-    let here = request::work_dir(None)?;
-    let root = here.ancestors().find(|dir| larder_fs::exists(&dir.join(".git"))).unwrap_or(&here);
+/// The workflows and actions of the repository that a directory is in.
+pub(super) fn own_files(here: &Path) -> Result<Vec<PathBuf>> {
+    let root = here.ancestors().find(|dir| larder_fs::exists(&dir.join(".git"))).unwrap_or(here);
     // Annotations and code scanning want paths from the root.
-    let from = if root == here { Path::new("") } else { root };
+    let from = if root == request::work_dir(None)? { Path::new("") } else { root };
     let is_yaml = |name: &Path| name.extension().is_some_and(|extension| extension == "yml" || extension == "yaml");
     let mut files = Vec::new();
     for name in names(&root.join(".github/workflows"))? {
@@ -126,13 +125,13 @@ fn names(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The repository that a file is in.
-struct Checkout {
+pub(super) struct Checkout {
     /// As the file's own path begins; `None` where no repository is known.
     root: Option<PathBuf>,
 }
 
 impl Checkout {
-    fn of(file: &Path) -> Self {
+    pub(super) fn of(file: &Path) -> Self {
         // By name first: a workflow says by its place where the root is.
         let parts: Vec<Component<'_>> = file.components().collect();
         if let Some(at) = parts.iter().rposition(|part| part.as_os_str() == ".github") {

@@ -1,4 +1,6 @@
-//! `larder init`: the workflow for the repository that it stands in.
+//! `larder init`: the workflow for the repository that it stands in, or changes to the one that is there.
+
+mod patch;
 
 use super::is_json;
 use crate::cli::{For, Global, InitArgs};
@@ -38,7 +40,10 @@ struct InitFile {
     path: String,
     /// Whether it took the place of another.
     replaced: bool,
+    /// The whole file.
     text: String,
+    /// With --patch, what is changed, as a unified diff; else null.
+    diff: Option<String>,
 }
 
 /// The repository, as `init` sees it.
@@ -54,11 +59,17 @@ struct Project {
 pub(super) fn run(global: &Global, args: &InitArgs) -> Result<u8> {
     let talk = Talk::new(global);
     let dir = request::work_dir(args.dir.as_deref())?;
+    if let Some(file) = &args.patch {
+        return patch::run(global, args, &dir, file.as_deref(), &talk);
+    }
     let mut project = Project::find(global, &dir)?;
     project.facts.runner.clone_from(&args.runner);
     let system = match args.system {
         For::Github => System::Github,
         For::Forgejo => System::Forgejo,
+        For::Gitlab => System::Gitlab,
+        For::Buildkite => System::Buildkite,
+        For::Plain => System::Plain,
     };
     let written = write(system, &project.facts);
     let mut files = vec![new_file(&project.root, Path::new(written.path), written.text, args)?];
@@ -73,7 +84,8 @@ pub(super) fn run(global: &Global, args: &InitArgs) -> Result<u8> {
     }
     if !args.dry_run {
         for file in &files {
-            put(&project.root.join(&file.path), &file.text, written.executable)?;
+            let mode = if written.executable && file.path == written.path { 0o755 } else { 0o644 };
+            put(&project.root.join(&file.path), &file.text, mode)?;
         }
     }
     for file in &files {
@@ -100,21 +112,21 @@ fn new_file(root: &Path, path: &Path, text: String, args: &InitArgs) -> Result<I
     let replaced = larder_fs::exists(&root.join(path));
     let path = path.to_string_lossy().into_owned();
     if replaced && !args.force && !args.dry_run {
-        let way = "--dry-run prints what would be written, --force replaces it";
+        let way = "--patch changes it in place, --dry-run prints what would be written, --force replaces it";
         return Err(UsageError(format!("{path} is there already, and stays as it is: {way}")).into());
     }
-    Ok(InitFile { path, replaced, text })
+    Ok(InitFile { path, replaced, text, diff: None })
 }
 
 /// Writes a file whole, in the place of another where there is one.
-fn put(path: &Path, text: &str, executable: bool) -> Result<()> {
+fn put(path: &Path, text: &str, mode: u32) -> Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     larder_fs::create_parents(parent)?;
     let dir = Dir::open(parent)?;
     let mut temporary = name.to_os_string();
     temporary.push(format!(".{}", std::process::id()));
     let written = larder_fs::write_new(&dir, &temporary, &[text.as_bytes()], false)
-        .and_then(|()| if executable { dir.set_mode(&temporary, 0o755) } else { Ok(()) })
+        .and_then(|()| dir.set_mode(&temporary, mode))
         .and_then(|()| dir.rename(&temporary, &dir, name));
     if let Err(error) = written {
         // What is left of it is nobody's file.

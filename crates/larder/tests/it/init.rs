@@ -1,6 +1,7 @@
 //! `larder init` as its users run it, and what others say of the files it writes.
 
-use crate::support::{Said, Sandbox, has, said, skip};
+use crate::support::{Said, Sandbox, has, said, skip, snapshot};
+use larder_ci::yaml;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -132,6 +133,8 @@ fn the_workflow_of_siblings_has_seven_jobs_and_no_fault() {
     assert!(!text.contains("secret"), "{text}");
     assert!(!sandbox.path("app/larder.toml").exists());
     passes(&sandbox, &path);
+    let page = include_str!("../../../../docs/init.md");
+    assert!(page.contains(&format!("```yaml\n{text}```\n")), "docs/init.md shows another workflow than init writes");
 }
 
 #[test]
@@ -215,4 +218,155 @@ fn what_setup_cannot_guess_is_written_down() {
     // Outside of a project there is nothing to write for.
     let lost = sandbox.said(["init", "home"]).ends(2);
     assert!(lost.err.contains("is in no cargo project"), "{lost}");
+}
+
+#[test]
+fn every_system_gets_the_same_jobs() {
+    let sandbox = Sandbox::new();
+    siblings(&sandbox);
+    let of = |system: &str, path: &str| {
+        init(&sandbox, "app", &["--for", system]).ok();
+        read(&sandbox, &format!("app/{path}"))
+    };
+    let jobs = ["setup", "test", "clippy", "fmt", "docs", "build", "security"];
+    let forgejo = of("forgejo", ".forgejo/workflows/ci.yml");
+    let document = yaml::parse(&forgejo).unwrap();
+    let listed = document.root().get("jobs").unwrap().pairs();
+    assert_eq!(listed.iter().map(|(name, _)| name.text().unwrap()).collect::<Vec<_>>(), jobs);
+
+    let gitlab = of("gitlab", ".gitlab-ci.yml");
+    let document = yaml::parse(&gitlab).unwrap();
+    let text = |path: &[&str]| {
+        let found = path.iter().try_fold(document.root(), |at, name| at.get(name));
+        found.and_then(|at| at.text().map(str::to_owned))
+    };
+    let words = |path: &[&str]| -> Vec<String> {
+        let found = path.iter().try_fold(document.root(), |at, name| at.get(name));
+        found.unwrap().items().map(|item| item.text().unwrap().to_owned()).collect()
+    };
+    assert_eq!(words(&["stages"]), ["setup", "check"]);
+    assert_eq!(text(&["setup", "stage"]).unwrap(), "setup");
+    assert_eq!(text(&["setup", "artifacts", "reports", "dotenv"]).unwrap(), "plan.env");
+    assert_eq!(words(&["setup", "script"]), ["larder setup --output \"$CI_PROJECT_DIR/plan.env\""]);
+    for job in &jobs[1..] {
+        assert_eq!(text(&[job, "stage"]).unwrap(), "check");
+        let needs = if ["fmt", "security"].contains(job) { vec![] } else { vec!["setup".to_owned()] };
+        assert_eq!(words(&[job, "needs"]), needs);
+        assert_eq!(words(&[job, "script"]).len(), 1);
+    }
+    assert_eq!(words(&["test", "script"]), ["larder run -- cargo test --workspace"]);
+
+    let buildkite = of("buildkite", ".buildkite/pipeline.yml");
+    let document = yaml::parse(&buildkite).unwrap();
+    let steps: Vec<_> = document.root().get("steps").unwrap().items().collect();
+    let of_steps = |name: &str| -> Vec<Option<&str>> {
+        steps.iter().map(|step| step.get(name).and_then(|at| at.text())).collect()
+    };
+    assert_eq!(of_steps("key"), jobs.map(Some));
+    assert_eq!(of_steps("depends_on").iter().filter(|step| **step == Some("setup")).count(), 4);
+    for (job, command) in jobs.iter().zip(of_steps("command")) {
+        let script = command.unwrap().replace("$$", "$");
+        shellcheck(&sandbox, &format!("#!/bin/bash\n{script}"), job);
+    }
+}
+
+/// A script that shellcheck must find nothing in.
+fn shellcheck(sandbox: &Sandbox, script: &str, what: &str) {
+    if !has("shellcheck") {
+        return skip("there is no shellcheck");
+    }
+    let file = sandbox.path("script.sh");
+    fs::write(&file, script).unwrap();
+    let found = said(sandbox.command("shellcheck").arg(&file));
+    assert_eq!(found.code, Some(0), "{what}: {found}");
+}
+
+#[test]
+fn the_plain_script_does_the_jobs() {
+    let sandbox = Sandbox::new();
+    siblings(&sandbox);
+    init(&sandbox, "app", &["--for", "plain"]).ok();
+    shellcheck(&sandbox, &read(&sandbox, "app/ci.sh"), "ci.sh");
+    let larder = assert_cmd::cargo::cargo_bin!("larder");
+    let run = |jobs: &[&str]| {
+        let mut command = sandbox.command(sandbox.path("app/ci.sh"));
+        let paths = [larder.parent().unwrap().to_path_buf()];
+        let path = std::env::var_os("PATH").unwrap();
+        let all = std::env::join_paths(paths.into_iter().chain(std::env::split_paths(&path))).unwrap();
+        command.args(jobs).env("PATH", all).env("LARDER_STORE", &sandbox.store).env("LARDER_GUARD", "0");
+        // Whether worlds are permitted here is another test's.
+        said(&mut command)
+    };
+    let first = run(&["test", "build"]).ok();
+    assert!(first.err.contains("== test\n") && first.err.contains("== build\n"), "{first}");
+    fs::remove_dir_all(sandbox.path("app/target")).unwrap();
+    let second = run(&["test", "build"]).ok();
+    assert!(!second.err.contains("Compiling"), "{second}");
+    let failed = run(&["nonsense"]).ends(2);
+    assert!(failed.err.contains("no such job: nonsense; these are: setup test"), "{failed}");
+    fs::write(sandbox.path("app/src/lib.rs"), "no rust").unwrap();
+    let broken = run(&["test", "build"]);
+    assert_ne!(broken.code, Some(0), "{broken}");
+    assert!(!broken.err.contains("== build"), "{broken}");
+}
+
+const BY_HAND: &str = "name: CI
+on: push
+jobs:
+  # ours
+  test:
+    runs-on: self-hosted
+    steps:
+      - uses: actions/checkout@v4
+      - uses: actions/cache@v2
+        with:
+          path: target
+          key: target-${{ github.sha }}
+      - run: cargo test
+";
+
+#[test]
+fn a_workflow_that_is_there_is_patched_in_place() {
+    let sandbox = Sandbox::new();
+    package(&sandbox, "one");
+    let path = "one/.github/workflows/old.yml";
+    fs::create_dir_all(sandbox.path(path).parent().unwrap()).unwrap();
+    fs::write(sandbox.path(path), BY_HAND).unwrap();
+    fs::write(sandbox.path("one/.github/workflows/none.yml"), "a: 1\n").unwrap();
+    sandbox.said(["audit", path]).ends(1);
+    let dry = init(&sandbox, "one", &["--patch", "--dry-run"]).ok();
+    snapshot!(sandbox, dry, @"
+    exit code 0
+    --- stdout
+    --- a/.github/workflows/old.yml
+    +++ b/.github/workflows/old.yml
+    @@ -6,8 +6,4 @@
+         runs-on: self-hosted
+         steps:
+           - uses: actions/checkout@v4
+    -      - uses: actions/cache@v2
+    -        with:
+    -          path: target
+    -          key: target-${{ github.sha }}
+    -      - run: cargo test
+    +      - run: larder run -- cargo test
+    --- stderr
+    larder: .github/workflows/old.yml: test: 1 command is run by larder
+    larder: .github/workflows/old.yml: test: actions/cache@v2 goes: larder keeps what it kept
+    larder: would patch .github/workflows/old.yml
+    ");
+    assert_eq!(read(&sandbox, path), BY_HAND);
+    let mode = |path: &str| fs::metadata(sandbox.path(path)).unwrap().permissions();
+    fs::set_permissions(sandbox.path(path), std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    let before = mode(path);
+    let patched = init(&sandbox, "one", &["--patch", ".github/workflows/old.yml"]).ok();
+    assert_eq!(patched.out, dry.out);
+    assert_eq!(mode(path), before);
+    sandbox.said(["audit", "--fail-on", "note", path]).ok();
+    let again = init(&sandbox, "one", &["--patch", "--format", "json"]).ok();
+    assert!(again.json()["files"].as_array().unwrap().is_empty(), "{again}");
+    assert_eq!(read(&sandbox, "one/.github/workflows/none.yml"), "a: 1\n");
+    let odd = init(&sandbox, "one", &["--patch", ".github/workflows/none.yml"]).ends(1);
+    assert!(odd.err.contains("is no workflow"), "{odd}");
+    init(&sandbox, "one", &["--patch", "--force"]).ends(2);
 }
