@@ -1,5 +1,6 @@
 //! The audit on whole files.
 
+mod corpus;
 mod documentation;
 mod faults;
 mod patch;
