@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 sys.dont_write_bytecode = True  # The directory is part of a repository.
+sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "shared"))
 
 from common import COMMANDS, fail, remove, sh  # noqa: E402
 from contestants import CONTESTANTS, Bench  # noqa: E402

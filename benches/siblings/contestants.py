@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from common import COMMANDS, fail, git, remove, sh
+from figures import human
 from meter import classify, counting_toolchain, own_io, reap
-from report import human
 
 
 class Bench:

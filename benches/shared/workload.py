@@ -59,7 +59,7 @@ def setup(args):
     marker = work / MARKER
     if any(work.iterdir()) and not marker.exists():
         fail(f"{work} is not empty and not from this benchmark; choose another --work")
-    marker.write_text("made by benches/siblings/bench.py; `bench.py` removes directories below this one\n")
+    marker.write_text("made by bench.py of benches/siblings or benches/workflow, which remove directories below this one\n")
     version, chain = APPS[args.app]
     remove(work, work / "origin")
     remove(work, work / "fetch")
