@@ -142,6 +142,31 @@ fn machines_get_sarif_and_annotations() {
     assert!(said.out.contains("::error file=ci.yml,line=13,col=11,title=larder%3A sibling-moved-in-place::"), "{said}");
 }
 
+/// The schema of SARIF 2.1.0 (errata 01), as npm's `@microsoft/jest-sarif` 1.0.0-beta.0 has it, under the MIT licence.
+const SARIF: &str = include_str!("support/sarif-2.1.0-rtm.5.json");
+
+#[test]
+fn sarif_is_what_its_schema_says() {
+    let sandbox = Sandbox::new();
+    let schema = serde_json::from_str(SARIF).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    assert!(!validator.is_valid(&serde_json::json!({ "version": "2.1.0" })), "a schema that takes anything");
+    // Every rule's bad example, each under a name that a URI may not hold as it is.
+    let page = include_str!("../../../../docs/audit.md");
+    let examples: Vec<&str> =
+        page.split("Bad:\n\n```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let names: Vec<String> = (0..examples.len()).map(|number| format!("flow {number} é:%.yml")).collect();
+    names.iter().zip(&examples).for_each(|(name, text)| write(&sandbox, name, text));
+    let words = ["audit", "--output", "sarif", "--fail-on", "never"].map(str::to_owned);
+    let log = sandbox.said(words.into_iter().chain(names)).ok().json();
+    let errors: Vec<String> = validator.iter_errors(&log).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+    let results = log["runs"][0]["results"].as_array().unwrap();
+    let found: std::collections::BTreeSet<_> =
+        results.iter().map(|result| result["ruleId"].as_str().unwrap()).collect();
+    assert_eq!(found.len(), log["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap().len(), "{found:?}");
+}
+
 #[test]
 fn colour_is_for_terminals() {
     let sandbox = Sandbox::new();
