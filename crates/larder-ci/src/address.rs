@@ -215,6 +215,12 @@ impl Address {
         &self.0
     }
 
+    /// The server, as far as the address tells: what is in front of the path.
+    pub fn server(&self) -> &str {
+        let (from, end) = self.0.find("://").map_or((0, ':'), |at| (at + 3, '/'));
+        &self.0[..self.0[from..].find(end).map_or(self.0.len(), |at| from + at)]
+    }
+
     /// The path on this machine, where it is one.
     pub fn local_path(&self) -> Option<&str> {
         self.0.strip_prefix("file://")
@@ -336,6 +342,9 @@ mod tests {
         assert_eq!(of("git@github.com:acme/one.git"), "git@github.com:acme/two.git");
         assert_eq!(of("host:one"), "host:two");
         assert_eq!(of("file:///srv/git/one.git"), "file:///srv/git/two.git");
+        let server = |text: &str| Address::parse(text).unwrap().server().to_owned();
+        assert_eq!(server("https://host:1/acme/one"), "https://host:1");
+        assert_eq!((server("git@host:acme/one"), server("file:///a/b")), ("git@host".into(), "file://".into()));
         let join = |relative: &str| Address::parse("https://host/acme/one.git").unwrap().join(relative).unwrap();
         assert_eq!(join("../two.git").as_str(), "https://host/acme/two.git");
         assert_eq!(join("../../other/two").as_str(), "https://host/other/two");

@@ -93,7 +93,7 @@ pub(super) fn run(global: &Global, args: &GuardArgs) -> Result<u8> {
     for workspace in args.workspace.iter().skip(1) {
         workspaces.push(request::work_dir(Some(workspace))?);
     }
-    let mut object = check(&settings, &workspaces, args.need, args.dry_run, &talk)?;
+    let mut object = check(&settings, &workspaces, args.need, args.dry_run, LOOK, &talk)?;
     object.duration_ms = millis(start);
     talk.finish();
     if is_json(global) {
@@ -105,12 +105,13 @@ pub(super) fn run(global: &Global, args: &GuardArgs) -> Result<u8> {
 }
 
 /// Keeps the disks of the store and of these workspaces between the marks, and cleans the folders under care. On the
-/// workspaces' disks `need` is to be free.
+/// workspaces' disks `need` is to be free. What fills a disk is looked for `look_for` long.
 pub(super) fn check(
     settings: &Settings,
     workspaces: &[PathBuf],
     need: Option<Size>,
     dry_run: bool,
+    look_for: Duration,
     talk: &Talk,
 ) -> Result<Guard> {
     gc::check(settings)?;
@@ -160,7 +161,7 @@ pub(super) fn check(
             (false, true) => Some(Lack::Files),
             (false, false) => None,
         };
-        disks.push(look(path, &space, lacks, store.as_ref().map(|store| store.path()).filter(|_| at == 0)));
+        disks.push(look(path, &space, lacks, look_for, store.as_ref().map(|store| store.path()).filter(|_| at == 0)));
     }
     Ok(Guard {
         schema_version: SCHEMA_VERSION,
@@ -190,7 +191,7 @@ impl Folder {
     }
 }
 
-fn look(path: &Path, space: &Space, lacks: Option<Lack>, store: Option<&Path>) -> Disk {
+fn look(path: &Path, space: &Space, lacks: Option<Lack>, look_for: Duration, store: Option<&Path>) -> Disk {
     let (used, total) = space.used();
     let inodes = space.inodes_used();
     let mut disk = Disk {
@@ -206,7 +207,7 @@ fn look(path: &Path, space: &Space, lacks: Option<Lack>, store: Option<&Path>) -
         looked_at_all: true,
     };
     if let Some(lack) = lacks
-        && let Ok(found) = larder_fs::top_of_volume(path).and_then(|top| larder_fs::usage(&top, DEPTH, LOOK))
+        && let Ok(found) = larder_fs::top_of_volume(path).and_then(|top| larder_fs::usage(&top, DEPTH, look_for))
     {
         disk.looked_at_all = found.complete;
         let mut folders = found.folders;

@@ -21,7 +21,10 @@ use larder_store::Events;
 use serde::Serialize;
 use std::ffi::OsStr;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// So long is looked for what fills a disk: a run waits.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// One sibling of `setup`.
 #[derive(Debug, Serialize)]
@@ -131,7 +134,7 @@ fn look_for_room(settings: &Settings, dir: &Path, args: &SetupArgs, talk: &Talk)
     if !settings.guard.value && args.need.is_none() {
         return Ok(None);
     }
-    match guard::check(settings, &[dir.to_path_buf()], args.need, false, talk) {
+    match guard::check(settings, &[dir.to_path_buf()], args.need, false, LOOK, talk) {
         Ok(guard) if guard.room() => Ok(Some(true)),
         Ok(guard) => {
             let full = guard.text();

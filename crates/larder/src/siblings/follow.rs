@@ -4,7 +4,7 @@
 
 use super::checkout::{Action, Neighbourhood, Rights};
 use super::git::Git;
-use super::mirror::Remote;
+use super::mirror::{Remote, Silent};
 use super::setup::{credentials_of, own_credentials};
 use super::{Mirrors, each, is_ci, short};
 use crate::host;
@@ -68,9 +68,10 @@ pub(crate) fn follow(plan: &Plan, dir: &Path, settings: &Settings, dry_run: bool
         return Ok(());
     }
     let mirrors = Mirrors::open(&settings.store.value, talk)?;
+    let silent = Silent::default();
     let done = each(&todo, |(sibling, action)| {
         let start = Instant::now();
-        let fetched = check_out(sibling, *action, &here, &mirrors, &git, settings)?;
+        let fetched = check_out(sibling, *action, &here, &mirrors, &silent, &git, settings)?;
         let from = if fetched { "fetched" } else { "from the mirror" };
         let spent = start.elapsed().as_millis();
         Ok(format!("{} at {} ({from}, {spent} ms)", sibling.name(), short(&sibling.commit)))
@@ -86,6 +87,7 @@ fn check_out(
     action: Action,
     here: &Neighbourhood,
     mirrors: &Mirrors,
+    silent: &Silent,
     git: &Git,
     settings: &Settings,
 ) -> Result<bool> {
@@ -94,7 +96,7 @@ fn check_out(
     let credentials = credentials_of(settings, name, &address).or_else(|| own_credentials(here, git, &address));
     let git = &credentials.map_or_else(|| git.clone(), |credentials| git.with(&credentials));
     let scope = scope();
-    let remote = Remote { store: &mirrors.store, scope: &scope, name, address: &address, git, offline: false };
+    let remote = Remote { store: &mirrors.store, scope: &scope, name, address: &address, git, silent, offline: false };
     let apply = |mirror: &Path| here.apply(git, name, &sibling.commit, &address, action, mirror);
     let ((), fetched) = remote.provide(&sibling.commit, sibling.branch.as_deref(), apply)?;
     Ok(fetched)

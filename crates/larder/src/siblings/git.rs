@@ -69,6 +69,8 @@ pub(crate) struct GitError {
     pub(crate) verb: String,
     /// The last lines that it said, without anything secret.
     pub(crate) said: String,
+    /// Whether it was ended because it took too long.
+    pub(crate) timed_out: bool,
 }
 
 impl fmt::Display for GitError {
@@ -175,7 +177,7 @@ impl Git {
             .iter()
             .find(|word| !word.as_encoded_bytes().starts_with(b"-"))
             .map_or_else(|| "(nothing)".to_owned(), |verb| verb.to_string_lossy().into_owned());
-        let fail = |said: String| GitError { verb: verb.clone(), said };
+        let fail = |said: String| GitError { verb: verb.clone(), said, timed_out: false };
         let start = Instant::now();
         let mut command = self.command(at);
         let mut child = command.args(&words).spawn().map_err(|error| match error.kind() {
@@ -188,7 +190,10 @@ impl Git {
         match ended {
             Some((status, out, _)) if status.as_ref().is_ok_and(|status| status.success()) => Ok(out),
             Some((_, _, said)) => Err(fail(self.last_lines(&said))),
-            None => Err(fail(format!("it did not end within {} s", limit.as_secs()))),
+            None => {
+                let error = fail(format!("it did not end within {} s", limit.as_secs()));
+                Err(GitError { timed_out: true, ..error })
+            }
         }
     }
 

@@ -11,8 +11,9 @@ use larder_ci::address::Address;
 use larder_ci::reference::{Reason, is_branch, is_commit};
 use larder_fs::{LockKind, Timestamp};
 use larder_store::{Events, Mirror, Store};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long others may work on the same mirror. The first fetch of a large repository takes minutes.
@@ -58,6 +59,16 @@ pub(crate) struct Wanted<'a> {
     pub(crate) candidates: &'a [(String, Reason)],
 }
 
+/// Servers that did not answer in time: nobody waits for one twice.
+#[derive(Default)]
+pub(crate) struct Silent(Mutex<BTreeSet<String>>);
+
+impl Silent {
+    fn servers(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A remote, and the room for its mirror.
 pub(crate) struct Remote<'a> {
     pub(crate) store: &'a Store,
@@ -65,6 +76,7 @@ pub(crate) struct Remote<'a> {
     pub(crate) name: &'a str,
     pub(crate) address: &'a Address,
     pub(crate) git: &'a Git,
+    pub(crate) silent: &'a Silent,
     /// Whether the remote must not be asked.
     pub(crate) offline: bool,
 }
@@ -199,7 +211,7 @@ impl Remote<'_> {
             None => line.extend(wanted.candidates.iter().map(|(branch, _)| format!("refs/heads/{branch}"))),
         }
         // The default branch is known only afterwards, by name, and its commit by that of HEAD.
-        let said = self.git.run_for(ASKING, At::Nowhere, &line)?;
+        let said = self.contact(ASKING, At::Nowhere, &line)?;
         let mut listing = Listing::parse(&String::from_utf8_lossy(&said));
         if let (Some(default), Some(head)) = (&listing.default, listing.refs.get("HEAD").cloned()) {
             listing.refs.entry(format!("refs/heads/{default}")).or_insert(head);
@@ -276,7 +288,21 @@ impl Remote<'_> {
         let manners = ["--quiet", "--force", "--no-tags", "--no-write-fetch-head", "--no-auto-gc", "--"];
         let line = ["fetch"].into_iter().chain(manners).chain([self.address.as_str()]).map(str::to_owned);
         let line: Vec<String> = line.chain(specs.iter().cloned()).collect();
-        self.git.run_for(FETCHING, At::Bare(path), &line).map(drop)
+        self.contact(FETCHING, At::Bare(path), &line).map(drop)
+    }
+
+    /// Lets git speak to the remote.
+    fn contact(&self, limit: Duration, at: At<'_>, line: &[String]) -> Result<Vec<u8>, GitError> {
+        let server = self.address.server();
+        if self.silent.servers().contains(server) {
+            let said = format!("{server} did not answer a moment ago");
+            return Err(GitError { verb: line[0].clone(), said, timed_out: true });
+        }
+        self.git.run_for(limit, at, line).inspect_err(|error| {
+            if error.timed_out {
+                self.silent.servers().insert(server.to_owned());
+            }
+        })
     }
 
     /// Keeps the number of packs small. What no ref names stays: somebody's plan may.

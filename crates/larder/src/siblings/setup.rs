@@ -5,7 +5,7 @@
 
 use super::checkout::{Neighbourhood, Rights};
 use super::git::{At, Git};
-use super::mirror::{Remote, Resolved, Wanted};
+use super::mirror::{Remote, Resolved, Silent, Wanted};
 use super::{Mirrors, each, is_ci, short};
 use crate::cargo::cargo_home;
 use crate::host;
@@ -81,6 +81,7 @@ pub(crate) fn setup(
         git,
         origin,
         mirrors,
+        silent: Silent::default(),
         talk,
     };
     let _lock = job.here.lock()?;
@@ -135,6 +136,8 @@ struct Job<'a> {
     default_branch: Option<String>,
     rights: Rights,
     offline: bool,
+    /// Servers that did not answer.
+    silent: Silent,
     talk: &'a Talk,
 }
 
@@ -152,6 +155,7 @@ impl Job<'_> {
             name,
             address: &address,
             git: &git,
+            silent: &self.silent,
             offline: self.offline,
         };
         let mut resolved = remote.resolve(&wanted, self.talk)?;

@@ -506,6 +506,12 @@ fn a_repository_without_siblings_gets_a_plan_and_a_key_too() {
     // No room, said in so many words, is a reason to stop before anything is fetched.
     let done = ran(&remotes, &["--need", "100000TB"], &[]).ends(1);
     assert!(done.err.contains("there is no room"), "{done}");
+    // Otherwise it is told, and the run may go on.
+    let full = [("LARDER_GUARD", "1"), ("LARDER_HIGH", "0"), ("LARDER_LOW", "0")];
+    let done = ran(&remotes, &[], &full).ok();
+    assert!(done.json()["room"] == false && done.err.contains("there is little room"), "{done}");
+    let free = [("LARDER_GUARD", "1"), ("LARDER_HIGH", "100"), ("LARDER_LOW", "100")];
+    assert_eq!(setup(&remotes, &[], &free)["room"], true);
     let done = said(remotes.larder(&["setup"]).current_dir(remotes.sandbox.path("home"))).ends(2);
     assert!(done.err.contains("is in no cargo project"), "{done}");
 }
@@ -558,4 +564,33 @@ fn private_siblings_are_had_by_the_credentials_that_are_there() {
     for dir in [&remotes.sandbox.store, &cold, &remotes.sibling("consensus")] {
         assert_eq!((holding(dir, "s3cr3tt0ken"), holding(dir, "bWU6czNj")), (Vec::new(), Vec::new()));
     }
+}
+
+#[test]
+fn a_mirror_of_many_fetches_is_repacked_and_loses_nothing() {
+    let remotes = Remotes::new();
+    let first = remotes.commit("consensus", "main", "// one\n");
+    let old = setup(&remotes, &[], &[]);
+    let mirror = &remotes.mirrors("consensus")[0];
+    let packs = || {
+        let files = fs::read_dir(mirror.join("objects/pack")).unwrap().map(|file| file.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|end| end == "pack")).count()
+    };
+    for number in 0..41 {
+        let object = remotes.sandbox.path("object");
+        fs::write(&object, format!("blob\ndata 2\n{number:02}\n")).unwrap();
+        let mut import = remotes.sandbox.command("git");
+        import.args(["-c", "fastimport.unpackLimit=0", "fast-import", "--quiet"]).current_dir(mirror);
+        said(import.stdin(fs::File::open(object).unwrap())).ok();
+    }
+    assert!(packs() > 41);
+    // The branch is rewritten: nothing but the plan knows of the first commit.
+    remotes.git(&remotes.work("consensus"), &["reset", "-q", "--hard", "main~1"]);
+    remotes.commit("consensus", "main", "// two\n");
+    setup(&remotes, &[], &[]);
+    assert_eq!(packs(), 1);
+    fs::remove_dir_all(remotes.sibling("consensus")).unwrap();
+    remotes.gone(true);
+    restore(&remotes, &old["plan"], &[]).ok();
+    assert_eq!(remotes.head(&remotes.sibling("consensus")), first);
 }
