@@ -130,6 +130,30 @@ fn a_restore_to_a_full_disk_leaves_the_destination_alone() {
 }
 
 #[test]
+fn what_cannot_be_linked_though_its_class_may_be_needs_room() {
+    let Some(disk) = Disk::new("a restore that copies", "ext4", 16) else { return };
+    let base = fast();
+    let src = base.path().join("src");
+    megabytes(&src, 1);
+    for n in 0..3 {
+        put(&src.join(format!("dir/s-shared-{n}")), &noise(90 + n, 1 << 20), 0o644, (1_600_000_000, 1));
+    }
+    // Taken in by copying, blobs have no file's time: nothing can be a further name of them.
+    let store = open(&disk.mount().join("store"));
+    let request = support::save_request(&src, "k", &ByName, larder_store::LinkMode::Copy);
+    store.save(&request, &()).unwrap();
+    disk.fill();
+    let dest = disk.mount().join("dest");
+    let refused = restore(&store, &dest, "k", &ByName);
+    assert!(matches!(&refused, Err(Error::NoSpace { needed, .. }) if *needed >= 6 << 20), "{refused:?}");
+    assert!(!dest.exists());
+    // There is not even room for what a save begins with.
+    let refused = save(&store, &src, "again", &ByName);
+    assert!(matches!(&refused, Err(Error::NoSpace { .. })), "{refused:?}");
+    assert!(refused.unwrap_err().to_string().contains("larder gc --need"), "the command that helps");
+}
+
+#[test]
 fn two_roots_that_only_fit_alone_are_refused_together() {
     let Some(disk) = Disk::new("a restore of two roots without room", "ext4", 16) else { return };
     let base = fast();

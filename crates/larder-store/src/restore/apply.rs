@@ -4,6 +4,7 @@
 //! nothing before anything changes and written after everything they vouch for. New inodes are made
 //! before old ones are freed, because ext4 is slow to make inodes where it has just freed some.
 
+use super::examine::would_link;
 use super::plan::{Action, Plan, TEMP_PREFIX};
 use crate::blob::{BlobId, Sound};
 use crate::error::{Error, Result};
@@ -210,10 +211,7 @@ impl Work<'_> {
         let blob_path = id.path();
         let treatment = self.plan().treatments[link as usize];
         let checked = self.apply.checked.get(&self.manifest().links[link as usize].inode);
-        if matches!(inode.content, Content::Ingest { .. })
-            && self.apply.ladder.would_link(treatment)
-            // A blob may be linked only where the manifest wants the mode that it has.
-            && checked.is_some_and(|sound| sound.mode == inode.mode)
+        if would_link(self.apply.ladder, treatment, inode, checked)
             && self.apply.ladder.try_link(&self.apply.store.root, &blob_path, dir, name)?
         {
             return Ok(checked.map_or(0, |sound| sound.ino));

@@ -7,7 +7,8 @@ use crate::blob::{BlobId, Checked, Sound};
 use crate::error::{Error, Result};
 use crate::events::{Events, Phase};
 use crate::link_mode::{Ladder, LinkMode};
-use crate::manifest::Manifest;
+use crate::manifest::{Content, Inode, Manifest};
+use crate::policy::Treatment;
 use crate::reserve::Needs;
 use crate::snapshot::Snapshot;
 use crate::store::{Staging, Store, chain};
@@ -188,10 +189,13 @@ impl Store {
         const BLOCK: u64 = 4096;
         let beside = nearest_existing(&root.path)?;
         let ladder = Ladder::new(mode, Volume::of(&self.root)?, Volume::of(&beside)?);
-        let (mut needed, mut files) = (0_u64, planned.plan.new_dirs.len() as u64);
+        let mut files = planned.plan.new_dirs.len() as u64;
+        // Each directory begins with a block.
+        let mut needed = files.saturating_mul(BLOCK);
         for link in planned.plan.wanted() {
             let inode = &manifest.inodes[manifest.links[link as usize].inode as usize];
-            let linked = ladder.would_link(planned.plan.treatments[link as usize]);
+            let sound = planned.checked.get(&manifest.links[link as usize].inode);
+            let linked = would_link(&ladder, planned.plan.treatments[link as usize], inode, sound);
             if planned.plan.actions[link as usize] == plan::Action::Rewrite
                 || in_blob(&inode.content) && (linked || ladder.may_reflink())
             {
@@ -199,8 +203,7 @@ impl Store {
             }
             files += 1;
             // A sparse blob takes less than its length.
-            let blocks =
-                planned.checked.get(&manifest.links[link as usize].inode).map(|sound| sound.blocks.saturating_mul(512));
+            let blocks = sound.map(|sound| sound.blocks.saturating_mul(512));
             let bytes = blocks.unwrap_or(u64::MAX).min(inode.size.next_multiple_of(BLOCK));
             needed = needed.saturating_add(bytes);
         }
@@ -318,4 +321,12 @@ pub(crate) fn nearest_existing(path: &Path) -> Result<Dir> {
             Err(e) => return Err(e.into()),
         }
     }
+}
+
+/// Whether a file becomes a further name of its blob. A blob has the time of the file only where it was that file itself,
+/// and may be linked only where the manifest wants the mode that it has.
+pub(super) fn would_link(ladder: &Ladder, treatment: Treatment, inode: &Inode, blob: Option<&Sound>) -> bool {
+    matches!(inode.content, Content::Ingest { .. })
+        && ladder.would_link(treatment)
+        && blob.is_some_and(|blob| blob.mode == inode.mode)
 }
