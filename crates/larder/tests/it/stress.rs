@@ -1,8 +1,9 @@
 //! Jobs, collections, pins and deaths at once, on a small disk that is always nearly full.
 //!
 //! Eight jobs restore, build and save without end, each in a workspace of its own, in steps or by `larder run`; beside
-//! them somebody collects, guards, pins and unpins; any larder may be killed at any moment. Every byte of a tree follows
-//! from its key and the number of its build, so that whoever reads one knows what must be in it.
+//! them somebody collects, guards, pins and unpins; any larder may be killed at any moment; and now and then others fill the
+//! disk to its last megabyte while no build writes. Every byte of a tree follows from its key and the number of its build,
+//! so that whoever reads one knows what must be in it.
 //!
 //! `LARDER_STRESS=MINUTES` lets it go on for longer, `LARDER_STRESS_SEED=N` takes another course.
 
@@ -12,21 +13,27 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 const JOBS: u64 = 8;
 const KEYS: u64 = 24;
 const MEGABYTES: u64 = 300;
 const PINS: usize = 3;
+/// What others leave of the disk when they fill it, in bytes.
+const LEFT: u64 = 1 << 20;
+/// The file that builds lock while they write, and others while they fill the disk.
+const BUILDS: &str = "builds";
 /// Warnings that there may be: no room before the first byte, a collection that cannot reach what it was asked for, or
 /// was kept waiting for too long.
-const TOLD: [&str; 4] = ["larder gc --need", "would have to go", "over its budget", "not everything was"];
+const TOLD: [&str; 5] =
+    ["larder gc --need", "larder guard --dry-run", "would have to go", "over its budget", "not everything was"];
 /// In the environment of a build: its workspace, key and number.
 const BUILD: &str = "LARDER_TEST_BUILD";
 
@@ -167,6 +174,9 @@ fn is_whole(target: &Path) -> (u64, u64) {
 
 /// Builds: rewrites what differs from the build that is there, or everything.
 fn build(target: &Path, key: u64, number: u64) {
+    let sandbox = target.parent().and_then(Path::parent).unwrap();
+    let room = File::create(sandbox.join(BUILDS)).unwrap();
+    room.lock_shared().unwrap();
     let before = mark_of(target).filter(|(other, _)| *other == key);
     if before.is_none() && target.exists() {
         fs::remove_dir_all(target).unwrap();
@@ -212,7 +222,18 @@ struct Counts {
     refused: AtomicU64,
     kills: AtomicU64,
     collections: AtomicU64,
+    /// How often others filled the disk.
+    fills: AtomicU64,
     fullest: AtomicU64,
+}
+
+/// Whether a command said that there is no room, and what helps.
+fn is_refusal(said: &Said) -> bool {
+    said.err.contains("no room on the file system") && TOLD[..2].iter().any(|told| said.err.contains(told))
+}
+
+fn free_bytes(dir: &Path) -> u64 {
+    larder_fs::Dir::open(dir).and_then(|dir| larder_fs::Volume::space(&dir)).unwrap().available
 }
 
 fn add(count: &AtomicU64) {
@@ -227,6 +248,8 @@ struct Stress {
     over: AtomicBool,
     builds: AtomicU64,
     counts: Counts,
+    /// Held by whoever restores or saves: others take no room that was there when that began.
+    moving: RwLock<()>,
     /// Pinned for certain.
     pinned: Mutex<Vec<String>>,
 }
@@ -256,6 +279,9 @@ impl Stress {
     /// Runs larder to its end, or kills it and all that it started after some moments.
     fn run(&self, chance: &mut Chance, command: &mut Command, deadly: u64) -> Option<Said> {
         let what = format!("{command:?}");
+        let words: Vec<_> = command.get_args().filter_map(|word| word.to_str()).collect();
+        let moves = words.iter().any(|word| ["restore", "save", "run"].contains(word));
+        let _moving = moves.then(|| self.moving.read().unwrap());
         let mut child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut left = chance.once_in(deadly).then(|| chance.below(60));
         while child.try_wait().unwrap().is_none() {
@@ -303,16 +329,22 @@ impl Stress {
         args([verb, "--key-only", "--key"]).with(format!("key-{key}")).with("--path").with(target)
     }
 
+    /// The same; sometimes all is copied, which needs most room.
+    fn words_by(chance: &mut Chance, verb: &str, key: u64, target: &Path) -> Args {
+        let copied = ["--link-mode", "copy"];
+        Self::words(verb, key, target).and(&copied[..if chance.once_in(3) { 2 } else { 0 }])
+    }
+
     /// `larder restore`, a build, `larder save`; whether the target is torn.
     fn in_steps(&self, chance: &mut Chance, target: &Path, torn: bool, key: u64, number: u64) -> bool {
-        let words = Self::words("restore", key, target).with("--exact");
+        let words = Self::words_by(chance, "restore", key, target).with("--exact");
         let Some(restored) = self.run(chance, &mut self.larder(words), 8) else { return true };
         let restored = restored.ok();
         if restored.json()["outcome"] == "hit" {
             add(&self.counts.hits);
             assert_eq!(is_whole(target).0, key, "{restored}");
         } else {
-            add(&self.counts.misses);
+            add(if is_refusal(&restored) { &self.counts.refused } else { &self.counts.misses });
             if torn && target.exists() {
                 fs::remove_dir_all(target).unwrap();
             }
@@ -325,11 +357,12 @@ impl Stress {
         }
         build(target, key, number);
         assert_eq!(is_whole(target), (key, number));
-        if let Some(saved) = self.run(chance, &mut self.larder(Self::words("save", key, target)), 8) {
+        let words = Self::words_by(chance, "save", key, target);
+        if let Some(saved) = self.run(chance, &mut self.larder(words), 8) {
             if saved.code == Some(0) {
                 add(&self.counts.saves);
             } else {
-                assert!(saved.err.contains("larder gc --need"), "{saved}");
+                assert!(is_refusal(&saved), "{saved}");
                 add(&self.counts.refused);
             }
         }
@@ -348,7 +381,7 @@ impl Stress {
             fs::remove_file(&found).unwrap();
         }
         let own = std::env::current_exe().unwrap();
-        let words = Self::words("run", key, &target).with("--exact").with("--");
+        let words = Self::words_by(chance, "run", key, &target).with("--exact").with("--");
         let mut command = self.sandbox.larder(words.with(own).and(["--exact", "stress::a_build", "--nocapture"]));
         command.env("LARDER_GUARD", "1").env(BUILD, format!("{}\n{key}\n{number}", dir.display()));
         let done = self.run(chance, &mut command, 8);
@@ -366,7 +399,7 @@ impl Stress {
         }
         let saved = summary.contains("; saved ");
         add(if saved { &self.counts.saves } else { &self.counts.refused });
-        assert!(saved || done.err.contains("larder gc --need"), "{done}");
+        assert!(saved || is_refusal(&done), "{done}");
         assert_eq!(is_whole(&target), (key, number));
         false
     }
@@ -399,6 +432,44 @@ impl Stress {
             }
             self.assert_pinned();
         }
+    }
+
+    /// Others, who fill the disk for a moment.
+    fn others(&self) {
+        let _alarm = Alarm(&self.over);
+        let mut chance = Chance(mixed(&[self.seed, 2000]));
+        let mut next = Instant::now();
+        while self.goes_on() {
+            if Instant::now() < next {
+                std::thread::sleep(Duration::from_millis(2));
+                continue;
+            }
+            next = Instant::now() + Duration::from_millis(1000 + chance.below(4000));
+            let nobody_moves = self.moving.write().unwrap();
+            let room = File::create(self.sandbox.path(BUILDS)).unwrap();
+            room.lock().unwrap();
+            self.fill();
+            drop(nobody_moves);
+            // What begins now meets a full disk, and so does a collection.
+            self.collect(&mut chance, args(["gc"]), &[0]);
+            let end = Instant::now() + Duration::from_millis(chance.below(500));
+            while Instant::now() < end && self.goes_on() {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            self.empty();
+        }
+    }
+
+    fn fill(&self) {
+        add(&self.counts.fills);
+        let mut hoard = File::create(self.sandbox.path("hoard")).unwrap();
+        let bytes = vec![7; 1 << 17];
+        // Whoever restores writes too: then it may be full already.
+        while free_bytes(&self.sandbox.root) > LEFT && hoard.write_all(&bytes).is_ok() {}
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.sandbox.path("hoard")).unwrap();
     }
 
     fn collect(&self, chance: &mut Chance, words: Args, codes: &[i32]) {
@@ -445,6 +516,16 @@ impl Stress {
         }
         let largest = self.listed().iter().map(|one| one["bytes"].as_u64().unwrap()).max().unwrap();
         let stored = |object: &Value| object["stored"].as_u64().unwrap();
+        // A save for which there is no room is refused before its first byte.
+        let tree = self.sandbox.path("last/target");
+        build(&tree, KEYS, 1);
+        self.fill();
+        let words = Self::words("save", KEYS, &tree).and(["--link-mode", "copy"]);
+        let refused = self.sandbox.said(words).ends(1);
+        assert!(is_refusal(&refused), "{refused}");
+        assert!(free_bytes(&self.sandbox.root) > LEFT / 2, "something was written");
+        self.empty();
+        fs::remove_dir_all(&tree).unwrap();
         let before = stored(&self.sandbox.json(["gc", "--dry-run"]));
         let budget = before / 2;
         let words = args(["gc", "--budget"]).with(format!("{budget}B"));
@@ -487,6 +568,7 @@ fn nothing_is_lost_on_a_disk_that_is_always_nearly_full() {
         over: AtomicBool::new(false),
         builds: AtomicU64::new(0),
         counts: Counts::default(),
+        moving: RwLock::default(),
         pinned: Mutex::default(),
     };
     std::thread::scope(|scope| {
@@ -495,6 +577,7 @@ fn nothing_is_lost_on_a_disk_that_is_always_nearly_full() {
             scope.spawn(move || stress.job(job));
         }
         scope.spawn(|| stress.keeper());
+        scope.spawn(|| stress.others());
     });
     eprintln!("{:?}", stress.counts);
     stress.afterwards();
@@ -502,6 +585,6 @@ fn nothing_is_lost_on_a_disk_that_is_always_nearly_full() {
     let told: String = told.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
     assert!(told.contains("\"evict\"") && stress.counts.fullest.load(Ordering::Relaxed) >= 70, "{:?}", stress.counts);
     let some = |count: &AtomicU64| count.load(Ordering::Relaxed) > 0;
-    let Counts { hits, misses, saves, kills, collections, .. } = &stress.counts;
-    assert!([hits, misses, saves, kills, collections].into_iter().all(some), "{:?}", stress.counts);
+    let Counts { hits, misses, saves, kills, collections, fills, .. } = &stress.counts;
+    assert!([hits, misses, saves, kills, collections, fills].into_iter().all(some), "{:?}", stress.counts);
 }
