@@ -45,7 +45,8 @@ pub(crate) struct Talk {
 
 impl Talk {
     pub(crate) fn new(global: &Global) -> Self {
-        let terminal = std::io::stderr().is_terminal();
+        // Some runners give a step a terminal; its log shows every picture of a bar.
+        let terminal = std::io::stderr().is_terminal() && !actions::is_on();
         Self {
             quiet: global.quiet,
             phases: !global.quiet && (terminal || global.verbose > 0 || global.format == crate::cli::Format::Text),
