@@ -12,6 +12,7 @@
 pub mod address;
 pub mod annotations;
 pub mod audit;
+pub mod hooks;
 pub mod init;
 pub mod outputs;
 pub mod plan;

@@ -3,6 +3,9 @@
 //! The schemas are checked in (`schemas/`) and a test keeps them equal to these types.
 
 pub(crate) mod audit;
+mod install;
+
+pub(crate) use install::{InstallRunner, InstallStep};
 
 use crate::origin::Origin;
 use crate::sources::{Compiled, Considered, Stamped};

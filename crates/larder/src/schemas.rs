@@ -26,6 +26,7 @@ fn the_schemas_are_those_of_the_types() {
         ("why", schemars::schema_for!(report::Why)),
         ("report", schemars::schema_for!(crate::history::figures::Report)),
         ("setup", schemars::schema_for!(setup::Setup)),
+        ("install-runner", schemars::schema_for!(report::InstallRunner)),
         ("audit", schemars::schema_for!(report::audit::Report)),
         ("init", schemars::schema_for!(init::Init)),
         ("config", schemars::schema_for!(report::Config)),

@@ -3,12 +3,15 @@
 //! | module | the commands of |
 //! |---|---|
 //! | `disk` | what the store keeps and gives up |
-//! | `workflows` | CI: writing workflows, finding faults in them |
+//! | `workflows` | CI: writing workflows, setting a run up, finding faults |
+//! | `runner` | runners and their hooks |
 
 mod disk;
+mod runner;
 mod workflows;
 
 pub(crate) use disk::*;
+pub(crate) use runner::*;
 pub(crate) use workflows::*;
 
 use clap::builder::PossibleValue;
@@ -245,6 +248,18 @@ larder init --patch .github/workflows/ci.yml --dry-run\n  \
 larder init --patch --runner self-hosted --runner linux"
     )]
     Init(InitArgs),
+    /// Put hooks around every job of a GitHub runner, and a timer that collects
+    #[command(
+        after_help = "Before each job the hooks make room and end the leases of jobs that were killed; after it they end its own and \
+collect now and then. They end in time and fail no job. Hooks that are there already are called by larder's, and \
+nothing else in .env changes. See docs/runner.md. Examples:\n  \
+larder install-runner --dry-run ~/actions-runner\n  \
+larder install-runner --store /var/cache/larder ~/actions-runner\n  \
+larder install-runner --undo ~/actions-runner"
+    )]
+    InstallRunner(InstallRunnerArgs),
+    #[command(hide = true)]
+    Hook(HookArgs),
     /// Read what restore and save said, as one JSON object on stdin; print a job's table in Markdown. For the action.
     #[command(hide = true)]
     Summary,

@@ -5,7 +5,9 @@ mod config;
 mod du;
 pub(crate) mod gc;
 pub(crate) mod guard;
+mod hook;
 pub(crate) mod init;
+mod install_runner;
 mod ls;
 pub(crate) mod pin;
 mod repair;
@@ -58,6 +60,8 @@ pub(crate) fn dispatch(cli: &Cli) -> Result<u8> {
         Command::Setup(args) => setup::run(&cli.global, args),
         Command::Audit(args) => audit::run(&cli.global, args),
         Command::Init(args) => init::run(&cli.global, args),
+        Command::InstallRunner(args) => install_runner::run(&cli.global, args),
+        Command::Hook(args) => hook::run(&cli.global, args),
         Command::Summary => summary::run(),
         Command::Config(args) => config::run(&cli.global, args),
         Command::Bench(args) => {

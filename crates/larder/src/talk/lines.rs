@@ -90,3 +90,17 @@ pub(crate) fn end_details() {
         fold().end();
     }
 }
+
+/// In GitHub Actions folds all that follows under a title, until [`end_group`].
+pub(crate) fn begin_group(title: &str) {
+    if actions::is_on() {
+        write(&actions::group(title));
+    }
+}
+
+/// Ends it.
+pub(crate) fn end_group() {
+    if actions::is_on() {
+        write(actions::END_GROUP);
+    }
+}

@@ -14,7 +14,7 @@ mod log;
 use crate::cli::{Color, Global};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use larder_store::{Events, Phase};
-pub(crate) use lines::{chapter, end_details, to_stderr};
+pub(crate) use lines::{begin_group, chapter, end_details, end_group, to_stderr};
 pub(crate) use log::start_log;
 use std::io::IsTerminal;
 use std::sync::Mutex;

@@ -20,27 +20,31 @@ fn larder() {
     Usage: larder [OPTIONS] <COMMAND>
 
     Commands:
-      run      Restore, run a command, save: the main job, in CI or on a desk
-      shell    Run a script in the canonical world: `shell: larder shell {0}` in a GitHub workflow
-      restore  Make the target directory (or any) what a snapshot says
-      save     Publish a snapshot of the target directory (or any)
-      ls       List snapshots
-      du       Say what the store's disk space goes to, and what removing which snapshots would free
-      status   Show store, disk and who uses them on one screen
-      verify   Read everything and check it: exits 1 if something is damaged
-      rm       Remove snapshots, and what only they needed
-      gc       Evict what is worth least, and delete what nothing needs
-      guard    Keep the disks of store and workspaces between their marks; exits 1 if there is no room
-      pin      Keep snapshots from being evicted
-      unpin    Let pinned snapshots be evicted again
-      why      Say which units the last saved build compiled, and why
-      report   Say what the store cost and spared: text, JSON, Markdown, or a page with pictures
-      setup    Once in a workflow: resolve sibling repositories to commits, and plan it for all jobs
-      audit    Find what in workflows costs time, disk or trust, and say what to do
-      init     Write the workflow for this repository: one setup, jobs that start warm
-      config   Show every setting, its value, and where that comes from
-      bench    Measure larder against rsync, cp and tar | zstd on a directory of yours
-      help     Print this message or the help of the given subcommand(s)
+      run             Restore, run a command, save: the main job, in CI or on a desk
+      shell           Run a script in the canonical world: `shell: larder shell {0}` in a GitHub
+                      workflow
+      restore         Make the target directory (or any) what a snapshot says
+      save            Publish a snapshot of the target directory (or any)
+      ls              List snapshots
+      du              Say what the store's disk space goes to, and what removing which snapshots would
+                      free
+      status          Show store, disk and who uses them on one screen
+      verify          Read everything and check it: exits 1 if something is damaged
+      rm              Remove snapshots, and what only they needed
+      gc              Evict what is worth least, and delete what nothing needs
+      guard           Keep the disks of store and workspaces between their marks; exits 1 if there is no
+                      room
+      pin             Keep snapshots from being evicted
+      unpin           Let pinned snapshots be evicted again
+      why             Say which units the last saved build compiled, and why
+      report          Say what the store cost and spared: text, JSON, Markdown, or a page with pictures
+      setup           Once in a workflow: resolve sibling repositories to commits, and plan it for all
+                      jobs
+      audit           Find what in workflows costs time, disk or trust, and say what to do
+      install-runner  Put hooks around every job of a GitHub runner, and a timer that collects
+      config          Show every setting, its value, and where that comes from
+      bench           Measure larder against rsync, cp and tar | zstd on a directory of yours
+      help            Print this message or the help of the given subcommand(s)
 
     Options:
           --store <DIR>
@@ -425,6 +429,42 @@ fn audit() {
       larder audit --fail-on warning .github/workflows/ci.yml
       larder audit --output github      (annotations on a pull request)
       larder audit --output sarif > larder.sarif
+    ");
+}
+
+#[test]
+fn install_runner() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["install-runner", "-h"]).ok(), @"
+    exit code 0
+    --- stdout
+    Put hooks around every job of a GitHub runner, and a timer that collects
+
+    Usage: larder install-runner [OPTIONS] <DIR>
+
+    Arguments:
+      <DIR>  The runner's folder, with its run.sh and .env
+
+    Options:
+          --store <DIR>      The directory that holds everything [default: ~/.cache/larder]
+          --undo             Take out what was put in, and restore what was there
+          --format <FORMAT>  What to print on stdout [default: text] [possible values: text, json]
+          --no-timer         Leave systemd alone
+      -q, --quiet            Say nothing but errors
+          --units <DIR>      Where systemd's units go [default: /etc/systemd/system as root, else
+                             ~/.config/systemd/user]
+          --dry-run          Change nothing; say what would be done
+      -v, --verbose...       Say every decision; twice for each file and unit
+          --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
+      -h, --help             Print help (see more with '--help')
+      -V, --version          Print version
+
+    Before each job the hooks make room and end the leases of jobs that were killed; after it they end
+    its own and collect now and then. They end in time and fail no job. Hooks that are there already are
+    called by larder's, and nothing else in .env changes. See docs/runner.md. Examples:
+      larder install-runner --dry-run ~/actions-runner
+      larder install-runner --store /var/cache/larder ~/actions-runner
+      larder install-runner --undo ~/actions-runner
     ");
 }
 

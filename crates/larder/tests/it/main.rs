@@ -19,6 +19,7 @@ mod guard;
 mod help;
 mod holdings;
 mod init;
+mod install_runner;
 mod overlay;
 mod repair;
 mod report;

@@ -91,6 +91,13 @@ fn every_command_prints_what_its_schema_says() {
     )
     .unwrap();
     assert!(!schemas.check(args(["audit", "ci.yml"]))["findings"].as_array().unwrap().is_empty());
+    let runner = schemas.sandbox.path("runner");
+    fs::create_dir(&runner).unwrap();
+    fs::write(runner.join("run.sh"), "").unwrap();
+    fs::write(runner.join(".env"), "").unwrap();
+    let units = schemas.sandbox.path("units");
+    let installed = schemas.check(args(["install-runner", "--units"]).with(units).with(runner));
+    assert_eq!(installed["steps"].as_array().unwrap().len(), 5);
     schemas.check(args(["rm", "--key", "k", "--dry-run"]));
     schemas.check(args(["rm", "--key", "k"]));
     schemas.check(args(["bench", "--rounds", "1", "--only", "restore-identical,save-nothing", "tree"]));
