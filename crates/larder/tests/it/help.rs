@@ -41,6 +41,7 @@ fn larder() {
       setup           Once in a workflow: resolve sibling repositories to commits, and plan it for all
                       jobs
       audit           Find what in workflows costs time, disk or trust, and say what to do
+      init            Write the workflow for this repository: one setup, jobs that start warm
       install-runner  Put hooks around every job of a GitHub runner, and a timer that collects
       config          Show every setting, its value, and where that comes from
       bench           Measure larder against rsync, cp and tar | zstd on a directory of yours
