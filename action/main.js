@@ -55,7 +55,7 @@ async function gc(binary) {
 
 /** larder writes most of the outputs by itself; the two that a workflow reads by `fromJSON` are made here. */
 async function setup(binary) {
-    const { object } = await larder.ask(binary, 'setup', room());
+    const { object } = await larder.ask(binary, 'setup', [...room(), ...toggle('exact', runner.flag('exact'))]);
     const siblings = Array.isArray(object.siblings) ? object.siblings : [];
     const by = (field) => {
         const told = siblings.filter((sibling) => typeof sibling.name === 'string' && typeof sibling[field] === 'string');
