@@ -230,9 +230,18 @@ fn what_is_not_understood_is_left_alone_and_said() {
     let new = patched(&kept, &Wish::default());
     assert!(new.text.contains("actions/cache@v4") && new.text.contains("larder run -- cargo test"), "{}", new.text);
     assert!(new.notes.iter().any(|note| note.contains("keeps other things")), "{:?}", new.notes);
+    let foreign = job("    steps:\n      - uses: acme/ci/runner-cargo-cache@main\n      - run: cargo test\n");
+    assert!(patched(&foreign, &Wish::default()).notes.iter().any(|note| note.contains("nobody here knows")));
     for text in ["a: 1\n", "runs: {using: composite, steps: []}\n"] {
         assert!(patch("x", text, &Files::default(), &Wish::default()).is_err());
     }
+}
+
+#[test]
+fn a_step_that_stands_for_another_is_patched_once() {
+    let text = "on: push\njobs:\n  a:\n    runs-on: self-hosted\n    steps:\n      - &t\n        name: x\n        run: cargo test\n      - &u {run: cargo doc}\n      - *u\n";
+    let new = patched(text, &Wish::default());
+    assert!(yaml::parse(&new.text).is_ok() && !new.text.contains("larder run -- larder run"), "{}", new.text);
 }
 
 #[test]

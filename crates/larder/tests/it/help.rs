@@ -470,6 +470,50 @@ fn install_runner() {
 }
 
 #[test]
+fn init() {
+    let sandbox = Sandbox::new();
+    snapshot!(sandbox, sandbox.said(["init", "-h"]).ok(), @"
+    exit code 0
+    --- stdout
+    Write the workflow for this repository: one setup, jobs that start warm
+
+    Usage: larder init [OPTIONS] [DIR]
+
+    Arguments:
+      [DIR]  The cargo workspace [default: the current directory]
+
+    Options:
+          --for <SYSTEM>     The CI system that the file is for [default: github] [possible values:
+                             github, forgejo, gitlab, buildkite, plain]
+          --store <DIR>      The directory that holds everything [default: ~/.cache/larder]
+          --format <FORMAT>  What to print on stdout [default: text] [possible values: text, json]
+          --patch [<FILE>]   Change a workflow that is there, and show the difference [default: all in
+                             .github/workflows]
+      -q, --quiet            Say nothing but errors
+          --runner <LABEL>   A label that the runner must have; may be repeated [default: self-hosted
+                             and linux]
+          --force            Replace a file that is there
+      -v, --verbose...       Say every decision; twice for each file and unit
+          --color <COLOR>    When to use colour [default: auto] [possible values: auto, always, never]
+          --dry-run          Write nothing; print what would be written
+      -h, --help             Print help (see more with '--help')
+      -V, --version          Print version
+
+    Writes one file, which says in comments why it is as it is, and larder.toml only where a sibling's
+    address cannot be guessed. A file that is there stays, unless --force is given.
+
+    With --patch it changes a GitHub workflow in place: caches of cargo's directories go, commands that
+    build are run by larder, siblings that several jobs check out come from one setup job. Comments,
+    order and every other byte stay; what it does not understand it leaves alone, and says so.
+    docs/init.md shows both. Examples:
+      larder init --dry-run
+      larder init --for gitlab
+      larder init --patch .github/workflows/ci.yml --dry-run
+      larder init --patch --runner self-hosted --runner linux
+    ");
+}
+
+#[test]
 fn config() {
     let sandbox = Sandbox::new();
     snapshot!(sandbox, sandbox.said(["config", "-h"]).ok(), @"

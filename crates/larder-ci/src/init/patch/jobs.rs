@@ -135,7 +135,12 @@ impl Job<'_> {
         let single: Vec<Option<Edit>> = steps.iter().map(|step| self.wrapped(edits, step)).collect();
         if single.iter().all(Option::is_some) {
             let count = single.len();
-            change.edits.extend(single.into_iter().flatten());
+            for edit in single.into_iter().flatten() {
+                // An alias is the step that it stands for.
+                if !change.edits.contains(&edit) {
+                    change.edits.push(edit);
+                }
+            }
             change.notes.push(format!("{count} command{} run by larder", if count == 1 { " is" } else { "s are" }));
             return Ok(());
         }
@@ -155,11 +160,16 @@ impl Job<'_> {
         };
         let (Some(first), Some(last)) = (lines.first(), lines.last()) else { return Ok(()) };
         let indent = " ".repeat(edits.indent(first.start).unwrap_or_default());
-        change.edits.push(Edit::Before(
-            Self::above(edits, first.start),
-            vec![format!("{indent}- run: larder restore{workspace}")],
-        ));
-        change.edits.push(Edit::Before(last.end, vec![format!("{indent}- run: larder save{workspace}")]));
+        let above = Self::above(edits, first.start);
+        let mut restore = vec![format!("{indent}- run: larder restore{workspace}")];
+        let mut save = vec![format!("{indent}- run: larder save{workspace}")];
+        // Where empty lines part the steps, these get theirs.
+        if above > 0 && edits.indent(above - 1).is_none() {
+            restore.push(String::new());
+            save.insert(0, String::new());
+        }
+        change.edits.push(Edit::Before(above, restore));
+        change.edits.push(Edit::Before(last.end, save));
         change
             .notes
             .push("scripts build among other things: larder restores before the first and saves after the last".into());
@@ -193,7 +203,9 @@ impl Job<'_> {
 
     /// Takes away what restored and saved cargo's directories until now.
     fn drop_caches(&self, edits: &Edits<'_>, change: &mut Change) {
-        for step in self.facts.steps.iter().filter(|step| step.caches.iter().any(|cache| cache.is_cargos())) {
+        let concerns =
+            |step: &&StepFacts| step.caches.iter().any(|cache| cache.is_cargos() || matches!(cache.tool, Tool::Other));
+        for step in self.facts.steps.iter().filter(concerns) {
             let what = step.step().uses.as_ref().map_or("a script", |uses| uses.text.as_str());
             match self.cache_lines(edits, step) {
                 Ok(lines) => {
