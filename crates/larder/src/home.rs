@@ -57,7 +57,7 @@ impl Home {
         parts.push((TOOLS.into(), tools.clone()));
         // Wherever it stands its contents are the same. They may come from a private registry: whoever may not read
         // the repository does not get them.
-        let place = Place { scope: request::scope(), label: "cargo-home".into(), roots: PlaceRoots::KeyOnly(1) };
+        let place = Place { scope: request::own_scope(), label: "cargo-home".into(), roots: PlaceRoots::KeyOnly(1) };
         Some(Self { needed: Needed::of(&lock, list.as_deref()), dir, place, key, parts, lock: bytes, tools })
     }
 

@@ -10,6 +10,7 @@ use crate::talk;
 use crate::world::World;
 use anyhow::Result;
 use larder_cargo::linker::Rustc;
+use larder_ci::system;
 use larder_store::{Found, Place, PlaceRoots, Root, Snapshot, Store};
 use std::ffi::OsString;
 use std::fmt;
@@ -154,6 +155,10 @@ impl Request {
             tracing::info!("key part {name}: {value}");
         }
         tracing::info!("key {}, scope {}", self.key, self.place.scope);
+        let outer = scope();
+        if self.place.scope != outer {
+            tracing::info!("a pull request: what {outer} has is read, too, and nothing is saved there");
+        }
         match &self.place.roots {
             PlaceRoots::Paths(paths) => {
                 paths.iter().for_each(|path| tracing::info!("the snapshot is for {}", path.display()));
@@ -269,7 +274,7 @@ fn cargo(
     }
     let paths = roots.iter().map(|(path, _)| world.names.canonical(path)).collect();
     Ok(Request {
-        place: Place { scope: scope(), label: project.compatibility.clone(), roots: PlaceRoots::Paths(paths) },
+        place: Place { scope: own_scope(), label: project.compatibility.clone(), roots: PlaceRoots::Paths(paths) },
         key: which.key.clone().unwrap_or_else(|| project.key.clone()),
         fallback,
         parts: project.parts.clone(),
@@ -306,7 +311,7 @@ fn paths(
         false => PlaceRoots::Paths(roots.iter().map(|(path, _)| world.names.canonical(path)).collect()),
     };
     Ok(Request {
-        place: Place { scope: scope(), label: "paths".into(), roots: place },
+        place: Place { scope: own_scope(), label: "paths".into(), roots: place },
         parts: vec![("key".into(), key.clone())],
         key,
         fallback: how.fallback_key.clone(),
@@ -320,7 +325,12 @@ fn paths(
     })
 }
 
-/// Who may see the snapshot: in CI the repository, and each pull request for itself; elsewhere whoever reads the store.
-pub(crate) fn scope() -> String {
+/// Who may see what a job saves: in CI the repository, and each pull request for itself; elsewhere whoever reads the store.
+pub(crate) fn own_scope() -> String {
     host::job().scope().unwrap_or_else(|| LOCAL.to_owned())
+}
+
+/// The repository's own scope, which its pull requests are within.
+pub(crate) fn scope() -> String {
+    system::repository_of(&own_scope()).to_owned()
 }

@@ -282,7 +282,7 @@ impl Guide for Checkout<'_> {
 
     fn graft(&self, (header, provenance): &(Header, Provenance), root: usize, paths: &[Vec<u8>]) -> Option<Vec<bool>> {
         // What a pull request saved is nobody else's.
-        if system::is_pull_request(&header.scope) && header.scope != request::scope() {
+        if system::is_pull_request(&header.scope) && header.scope != request::own_scope() {
             return None;
         }
         let (notes, now) = (self.notes_for(provenance, root), self.lock.as_ref()?);
