@@ -117,15 +117,16 @@ class Bench:
         os.sync()
 
     @contextmanager
-    def quiet(self):
-        """Holds the machine while something is measured, by the command that `--lock` names."""
-        if not self.args.lock:
+    def quiet(self, column):
+        """Holds the machine while something is measured, by the command that `--lock` names; no table has first builds."""
+        lock = self.args.prepare_lock if column == "cold" else self.args.lock
+        if not lock:
             yield
             return
-        holder = subprocess.Popen([*self.args.lock.split(), "sh", "-c", "echo held; read end"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        holder = subprocess.Popen([*lock.split(), "sh", "-c", "echo held; read end"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             if holder.stdout.readline() != "held\n":
-                fail(f"{self.args.lock} gives no lock")
+                fail(f"{lock} gives no lock")
             yield
         finally:
             holder.stdin.close()
@@ -213,6 +214,7 @@ def main():
     two.add_argument("--larder", default="larder", help="the program (default: larder on PATH)")
     two.add_argument("--larder-env", action="append", default=["LARDER_CANONICAL=true"], metavar="NAME=VALUE", help="one more variable of larder's jobs")
     two.add_argument("--lock", help="a command that runs another one while nobody else uses the machine, as `flock FILE`")
+    two.add_argument("--prepare-lock", help="the same for the first builds, which no table reports")
     two.add_argument("--keep", action="store_true", help="leave stores and checkouts for a look")
     args = parser.parse_args()
     if args.step == "setup":

@@ -101,7 +101,7 @@ class Design:
         return self.root / "jobs" / job
 
     def measure(self, column, step, number):
-        with self.bench.quiet():
+        with self.bench.quiet(column):
             for name in self.jobs:
                 job = Job(self, name, column, step, number)
                 if self.fresh:
