@@ -21,7 +21,7 @@ const SSH: &str = r#"#!/bin/sh
 shift
 echo "$*" >> ROOT/contacts
 if [ -e ROOT/gone ]; then echo "ssh: connect to host host port 22: No route to host" >&2; exit 255; fi
-if [ -e ROOT/silent ]; then touch ROOT/waiting; exec sleep 600; fi
+if [ -e ROOT/silent ]; then touch ROOT/waiting; exec tail -f /dev/null; fi
 exec sh -c "$*"
 "#;
 
