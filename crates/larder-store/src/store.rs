@@ -31,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::history::EVENTS;
 use crate::mirrors::MIRRORS;
-use larder_fs::{Dir, Kind, Lock, LockKind};
+use larder_fs::{Dir, Kind, Lock, LockKind, Volume};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -196,8 +196,19 @@ impl Store {
 
     /// A new directory of this process's own below `tmp/`.
     pub(crate) fn staging(&self) -> Result<Staging> {
+        /// What a directory takes, at most.
+        const BLOCK: u64 = 4096;
         self.writable()?;
-        Staging::new(self.room(TMP)?, "")
+        match Staging::new(self.room(TMP)?, "") {
+            Err(Error::Fs(e)) if e.kind() == std::io::ErrorKind::StorageFull => {
+                let larder_fs::Space { available, inodes_available: inodes, .. } = Volume::space(&self.root)?;
+                let path = self.path.clone();
+                // Where the system refuses a directory though there is room, it keeps that room for itself.
+                let available = if inodes == 0 { available } else { available.min(BLOCK - 1) };
+                Err(Error::NoSpace { path, needed: BLOCK, files: 1, available, inodes, reserved: 0 })
+            }
+            other => other,
+        }
     }
 
     /// Removes what processes that ended without a word left in `tmp/`. Failures only delay it.
