@@ -47,7 +47,7 @@ pub use fingerprint::Recipe;
 pub use graph::Prediction;
 pub use live::FORGOTTEN;
 pub use lock::Lock;
-pub use unseen::Reader;
+pub use unseen::{Handles, Reader};
 pub use why::{Reason, Seen, Why, explain};
 
 use crate::{Read, UnitId};

@@ -162,11 +162,11 @@ impl UnitTable {
         self.units.iter_mut().zip(found).for_each(|(unit, reader)| unit.reader = reader);
     }
 
-    /// Of the files that a unit names and that `may` be touched, the one that the fewest others name: touched, it makes
-    /// cargo build this unit again, and hardly another that does not stand on it.
-    pub fn handle<'u>(&'u self, unit: &'u Unit, may: &dyn Fn(&Path) -> bool) -> Option<&'u Path> {
-        let named_by = |path: &PathBuf| self.units.iter().filter(|other| other.inputs.contains(path)).count();
-        unit.inputs.iter().filter(|path| may(path)).min_by_key(|path| named_by(path)).map(PathBuf::as_path)
+    /// What units can be moved by.
+    pub fn handles(&self) -> Handles<'_> {
+        let mut named_by: HashMap<&Path, usize> = HashMap::new();
+        self.units.iter().flat_map(|unit| &unit.inputs).for_each(|path| *named_by.entry(path).or_default() += 1);
+        Handles { named_by }
     }
 
     /// The program that a run of a build script is a run of.
@@ -180,6 +180,20 @@ impl Unit {
     /// Whether it is the run of a build script.
     pub fn is_run(&self) -> bool {
         self.target.starts_with("run-")
+    }
+}
+
+/// How many units name each file.
+pub struct Handles<'t> {
+    named_by: HashMap<&'t Path, usize>,
+}
+
+impl Handles<'_> {
+    /// Of the files that a unit names and that `may` be touched, the one that the fewest others name: touched, it makes
+    /// cargo build this unit again, and hardly another that does not stand on it.
+    pub fn of<'u>(&self, unit: &'u Unit, may: &dyn Fn(&Path) -> bool) -> Option<&'u Path> {
+        let named_by = |path: &&PathBuf| self.named_by.get(path.as_path()).copied().unwrap_or_default();
+        unit.inputs.iter().filter(|path| may(path)).min_by_key(named_by).map(PathBuf::as_path)
     }
 }
 
@@ -344,9 +358,10 @@ mod tests {
             local("app", "run-build-script-build-script-build", 3, &[4], &[]),
             local("app", "build-script-build-script-build", 4, &[], &["/app/build.rs"]),
         ]);
-        assert_eq!(table.handle(&table.units[1], &|_| true), Some(Path::new("/app/tests.rs")));
-        assert_eq!(table.handle(&table.units[0], &|path| path.ends_with("lib.rs")), Some(Path::new("/app/lib.rs")));
-        assert_eq!(table.handle(&table.units[0], &|_| false), None);
+        let handles = table.handles();
+        assert_eq!(handles.of(&table.units[1], &|_| true), Some(Path::new("/app/tests.rs")));
+        assert_eq!(handles.of(&table.units[0], &|path| path.ends_with("lib.rs")), Some(Path::new("/app/lib.rs")));
+        assert_eq!(handles.of(&table.units[0], &|_| false), None);
         assert_eq!(table.script_of(&table.units[2]).map(|unit| unit.fingerprint), Some(4));
     }
 }

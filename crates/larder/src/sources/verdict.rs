@@ -5,7 +5,7 @@ use super::Sources;
 use super::record::Notes;
 use larder_cargo::freshness::{self, Change, Facts, judge, judged_by_cargo, package_of};
 use larder_cargo::table::{Reader, Unit};
-use larder_store::Observed;
+use larder_store::{Observed, Stamp, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Included, Unbounded};
 use std::path::{Path, PathBuf};
@@ -90,7 +90,10 @@ impl Verdict {
                 blind.push((unit, reason.to_path_buf()));
             }
         }
-        let may = |path: &Path| observed.stamp(path).is_some_and(|stamp| !stamp.is_dir()) && sources.may_stamp(path);
+        // Cargo looks through links, so the time of one means nothing.
+        let is_file = |stamp: &Stamp| matches!(stamp.state, State::File { .. });
+        let may = |path: &Path| observed.stamp(path).is_some_and(is_file) && sources.may_stamp(path);
+        let handles = units.handles();
         for (unit, reason) in blind {
             tracing::info!(
                 "{} {} is built again: it may have read {} and does not say so",
@@ -100,7 +103,7 @@ impl Verdict {
             );
             let dirs = sources.packages.get(&unit.package).into_iter().flatten();
             let script = if unit.is_run() { units.script_of(unit) } else { None };
-            let handle = units.handle(unit, &may).or_else(|| units.handle(script?, &may));
+            let handle = handles.of(unit, &may).or_else(|| handles.of(script?, &may));
             if unit.watches_package {
                 self.whole.manifests.extend(dirs.map(|dir| dir.join("Cargo.toml")));
             } else if let Some(file) = handle {

@@ -50,7 +50,7 @@ scenarios! {
             .with("app/src/lib.rs", "pub fn line() -> String {\n    include_str!(\"generated.txt\").into()\n}\n")
             .saying("generated plain").build([
                 step("the same commit").compiles(RUN).more("a fresh checkout has no generated file"),
-                step("another word").replace("app/word.txt", "plain", "changed").compiles(RUN).says("generated changed"),
+                step("another word").replace("app/word.txt", "plain", "changed").compiles(RUN).says("generated changed").more("a fresh checkout has no generated file"),
             ]);
 
     generated_by_an_unconditional_script_into_the_sources =>
@@ -65,7 +65,7 @@ scenarios! {
     unseen_by_cargo_changed => workspace().build([
         step("the same commit"),
         step("changed").replace("app/tool/read.txt", "unseen", "changed").compiles(TOOL_AND_WORD).says("plain changed").more(UNSEEN),
-        step("back").back_to(0).says("plain unseen"),
+        step("back").back_to(0).says("plain unseen").fewer(NEAREST),
     ]);
 
     unseen_by_cargo_deleted => workspace().build([
