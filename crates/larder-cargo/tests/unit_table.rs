@@ -199,7 +199,8 @@ fn foresee(temp: &Path, commands: &[&str]) {
         let text = std::fs::read_to_string(&touched).unwrap_or_default();
         std::fs::write(&touched, text + "\n").unwrap();
         let dirty = before.dirty(&|input| touched.starts_with(input), &|name| package == Some(name));
-        let predicted = before.predict(&|input| touched.starts_with(input), &|name| package == Some(name), None);
+        let predicted =
+            before.predict(&|input| touched.starts_with(input), &|name| package == Some(name), None, &|_, _| false);
         let expected: Vec<_> =
             before.units.iter().zip(&dirty).filter(|(_, dirty)| **dirty).map(|(unit, _)| name(unit)).collect();
         let after = build();

@@ -5,7 +5,8 @@
 //! from a build script to its run, from there to the library, from there to tests and programs.
 //!
 //! What is said here is certain as far as it goes: units that are named *will* be built if the same is asked for.
-//! Others may be built besides, because of a variable, a profile, a compiler or a new package.
+//! Others may be built besides, because of a variable, a profile, a compiler or a new package. A prediction counts the
+//! variables too: they are not certain, since the command may set its own.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -52,7 +53,8 @@ impl UnitTable {
         Duration::from_millis(self.chosen(dirty).map(|unit| unit.millis).sum())
     }
 
-    /// What building on this directory will cost after changes to sources and to the lock file, `(then, now)`.
+    /// What building on this directory will cost after changes to sources, to the lock file, `(then, now)`, and to the
+    /// environment: `varied` says whether a variable has another value than the one that was seen.
     ///
     /// Units that the last build did not read are not counted, since the next one will hardly want them.
     pub fn predict(
@@ -60,8 +62,12 @@ impl UnitTable {
         changed: &dyn Fn(&Path) -> bool,
         package_touched: &dyn Fn(&str) -> bool,
         lock: Option<(&Lock, &Lock)>,
+        varied: &dyn Fn(&str, Option<&str>) -> bool,
     ) -> Prediction {
         let mut dirty = self.dirty(changed, package_touched);
+        let by_env = |unit: &super::Unit| unit.env.iter().any(|(name, value)| varied(name, value.as_deref()));
+        let by_env = self.with_dependents(self.units.iter().map(by_env).collect());
+        dirty.iter_mut().zip(by_env).for_each(|(dirty, varied)| *dirty |= varied);
         let mut unknown = 0;
         if let Some((then, now)) = lock.filter(|(then, now)| then != now) {
             dirty.iter_mut().zip(self.lock_difference(then, now)).for_each(|(dirty, useless)| *dirty |= useless);
@@ -156,12 +162,25 @@ mod tests {
         let (then, now) = (lock("1.0.0", ""), lock("1.0.1", "[[package]]\nname='new'\nversion='1.0.0'"));
         let predict = |table: &UnitTable, now: &Lock| {
             let changed = |path: &Path| path == Path::new("/w/lib/data");
-            table.predict(&changed, &|_| false, Some((&then, now)))
+            table.predict(&changed, &|_| false, Some((&then, now)), &|_, _| false)
         };
         assert_eq!(predict(&table, &now), Prediction { units: 6, millis: 3 + 5 + 6 + 7 + 8 + 9, unknown: 2 });
         assert_eq!(predict(&table, &then), Prediction { units: 5, millis: 5 + 6 + 7 + 8 + 9, unknown: 0 });
         table.units[7].unread = 1;
         assert_eq!(predict(&table, &then), Prediction { units: 4, millis: 5 + 6 + 7 + 9, unknown: 0 });
+    }
+
+    #[test]
+    fn predictions_add_the_environment() {
+        let mut table = sample();
+        table.units[4].env = vec![("SET".to_owned(), Some("one".to_owned())), ("ABSENT".to_owned(), None)];
+        let predict = |set: &'static str, absent: Option<&'static str>| {
+            let now = move |name: &str| if name == "SET" { Some(set) } else { absent };
+            table.predict(&|_| false, &|_| false, None, &|name, then| now(name) != then)
+        };
+        assert_eq!(predict("one", None), Prediction::default());
+        let from_the_run = Prediction { units: 5, millis: 5 + 6 + 7 + 8 + 9, unknown: 0 };
+        assert_eq!((predict("two", None), predict("one", Some(""))), (from_the_run, from_the_run));
     }
 
     #[test]

@@ -5,8 +5,10 @@ use super::record::{Notes, here, lock_of};
 use super::verdict::Verdict;
 use crate::cargo::Project;
 use crate::request;
+use crate::host;
 use crate::settings::Settings;
 use anyhow::Result;
+use larder_cargo::config::ConfigFile;
 use larder_cargo::freshness::Change;
 use larder_cargo::table::{Lock, Prediction, Unit};
 use larder_cargo::{Layout, Location, UnitId, UnitLocator};
@@ -152,8 +154,17 @@ impl<'a> Checkout<'a> {
     fn predict(&self, observed: &Observed, provenance: &Provenance, notes: &Notes) -> (Prediction, Vec<PathBuf>) {
         let lock = notes.lock.as_ref().zip(self.lock.as_ref());
         self.with_changes(observed, provenance, notes, |differing, changed, package_touched| {
-            (notes.units.predict(changed, package_touched, lock), differing)
+            let varied = |name: &str, then: Option<&str>| self.varied(name, then);
+            (notes.units.predict(changed, package_touched, lock, &varied), differing)
         })
+    }
+
+    /// Whether the environment has another value of a variable than a build saw. Cargo's own are as it sets them, and
+    /// those of its configuration it compares with that.
+    fn varied(&self, name: &str, then: Option<&str>) -> bool {
+        let configured = |file: &ConfigFile| file.table.get("env").is_some_and(|env| env.get(name).is_some());
+        let cargos = name.starts_with("CARGO") || self.project.config.files.iter().any(configured);
+        !cargos && host::env(name).as_deref() != then.map(OsStr::new)
     }
 
     /// What a restore spares: what its units cost, of those that the build before had read and that nothing makes dirty.

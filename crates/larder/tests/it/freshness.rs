@@ -57,6 +57,28 @@ fn a_branch_that_comes_back_finds_its_own_build() {
     }
 }
 
+/// Two snapshots of the same sources differ in a variable alone: the nearest is the one that saw today's value.
+#[test]
+fn the_nearest_snapshot_saw_the_same_environment() {
+    let (sandbox, project) = project();
+    project.edit("part/src/lib.rs", "7", "option_env!(\"GIVEN\").map_or(7, str::len) as u32");
+    let run = |given: &str, save: &str| {
+        let mut run = project.run(&sandbox, &["--format", "json", "--save", save], &["cargo", "build"]);
+        let said = said(run.env("GIVEN", given)).ok();
+        let object: Value = serde_json::from_str(said.out.lines().last().unwrap()).unwrap();
+        (object, compiled(&said))
+    };
+    let (one, _) = run("a", "success");
+    checkout(&sandbox, &project);
+    let (two, packages) = run("bbb", "success");
+    assert_eq!(packages, ["part", "app"]);
+    for (given, saved) in [("a", &one), ("bbb", &two)] {
+        checkout(&sandbox, &project);
+        let (object, packages) = run(given, "never");
+        assert_eq!((&object["snapshot"], packages), (&saved["save"]["snapshot"], Vec::new()), "{object}");
+    }
+}
+
 #[test]
 fn a_second_target_directory_of_the_checkout_is_not_deceived() {
     let (sandbox, project) = project();
