@@ -40,7 +40,7 @@ pub(super) fn run(global: &Global, args: &RestoreArgs) -> Result<u8> {
     }
     let world = World::find(&dir, &[], &settings, &talk);
     let mut request = Request::resolve(&args.which, &args.how, &settings, &dir, &[], &world)?;
-    let opened = faults::open(&settings.store.value, &talk).inspect(|store| request.learn(store));
+    let opened = faults::open_for_job(&settings.store, &talk).inspect(|store| request.learn(store));
     let opened = opened.inspect(|store| {
         if !args.dry_run {
             watch::keep_room(store, &settings, Some(&request), &talk);

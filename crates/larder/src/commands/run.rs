@@ -56,7 +56,7 @@ pub(super) fn run(global: &Global, args: &RunArgs) -> Result<u8> {
     }
     let world = World::find(&dir, &args.command, &settings, &talk);
     let opened = Request::resolve(&args.which, &args.how, &settings, &dir, &args.command, &world)
-        .and_then(|request| Ok((faults::open(&settings.store.value, &talk)?, request)))
+        .and_then(|request| Ok((faults::open_for_job(&settings.store, &talk)?, request)))
         .map(|(store, mut request)| {
             request.learn(&store);
             (store, request)

@@ -35,7 +35,7 @@ pub(super) fn run(global: &Global, args: &SaveArgs) -> Result<u8> {
     } else {
         let world = World::find(&dir, &[], &settings, &talk);
         let request = Request::resolve(&args.which, &How::default(), &settings, &dir, &[], &world)?;
-        let store = faults::open(&settings.store.value, &talk)?;
+        let store = faults::open_for_job(&settings.store, &talk)?;
         let saved = save(&store, &request, &settings, args.dry_run, after, &talk);
         match &saved {
             Ok(transfer) => {

@@ -443,3 +443,34 @@ fn switched_off_larder_only_runs_the_command() {
     said(sandbox.larder(keyed("save", &tree)).env("LARDER_DISABLE", "0")).ok();
     assert!(sandbox.store.exists());
 }
+
+/// Typed, it is a wrong argument. Named by the environment or a file, it is a fault of the cache: no build fails for it.
+#[test]
+fn a_store_that_is_a_file_fails_no_build_unless_it_was_typed() {
+    let sandbox = Sandbox::new();
+    let (tree, file) = (sandbox.path("tree"), sandbox.path("file"));
+    plant(&tree);
+    fs::write(&file, "no store").unwrap();
+    let words = |command: &'static str| args([command, "--key", "k", "--path"]).with(&tree);
+    let run = || words("run").and(["--", "sh", "-c", "echo built; exit 7"]);
+    for store in [file.clone(), file.join("below")] {
+        let from_env = |words: Args| said(sandbox.larder(words).env("LARDER_STORE", &store));
+        let ran = from_env(run()).ends(7);
+        assert_eq!(ran.out, "built\n", "{ran}");
+        let warned = |said: &Said| said.warnings().iter().any(|line| line.contains("LARDER_STORE"));
+        assert!(warned(&ran), "{ran}");
+        let restored = from_env(words("restore").and(["--format", "json"])).ends(0);
+        assert_eq!(restored.json()["outcome"], "miss");
+        assert!(warned(&restored), "{restored}");
+        from_env(words("save")).ends(1);
+        for command in [words("restore"), words("save"), run()] {
+            let typed = args(["--store"]).with(&store).and(command);
+            said(&mut sandbox.larder(typed)).ends(2);
+        }
+    }
+    fs::write(sandbox.path("larder.toml"), "store = \"file\"\n").unwrap();
+    let mut from_file = sandbox.larder(run());
+    let ran = said(from_file.env_remove("LARDER_STORE").current_dir(sandbox.path(""))).ends(7);
+    assert!(ran.warnings().iter().any(|line| line.contains("larder.toml")), "{ran}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "no store");
+}
