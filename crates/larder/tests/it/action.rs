@@ -434,7 +434,10 @@ fn setup_passes_the_runners_file_on_and_must_succeed() {
     );
     let step = Step::new(&sandbox, &[("mode", "setup"), ("binary", fake.to_str().unwrap()), ("need", "12GB")]);
     step.main().ok();
-    assert_eq!(fs::read_to_string(step.workspace.join("arguments")).unwrap(), "--format=json\nsetup\n--need=12GB\n--exact\n",);
+    assert_eq!(
+        fs::read_to_string(step.workspace.join("arguments")).unwrap(),
+        "--format=json\nsetup\n--need=12GB\n--exact\n",
+    );
     let text = fs::read_to_string(step.file("output")).unwrap();
     let rest = text.strip_prefix("plan=larder1.e30\n").unwrap();
     put(&step.file("output"), rest.as_bytes());

@@ -85,3 +85,20 @@ fn what_a_pull_request_built_is_grafted_by_nobody_else() {
     let (kept, _) = build_as(&world, &other, &target, &branch);
     assert_eq!((&kept["outcome"], &kept["grafted"]), (&"miss".into(), &false.into()), "{kept}");
 }
+
+/// It has no units, and is newer than the target directory's snapshot, which has.
+#[test]
+fn a_snapshot_of_cargo_home_does_not_end_the_search() {
+    let Some(world) = World::new() else { return };
+    let target = world.sandbox.path("shared");
+    let keeping = [("LARDER_CARGO_HOME", "1")];
+    let (first, _) = build_as(&world, &world.app, &target, &keeping);
+    assert!(first["cargo_home"]["save"]["snapshot"].is_string(), "{first}");
+    let newest = first["cargo_home"]["save"]["snapshot"].as_str() > first["save"]["snapshot"].as_str();
+    assert!(newest, "the search must meet it first: {first}");
+    let other = neighbour(&world);
+    fs::rename(&target, world.sandbox.path("away")).unwrap();
+    let (grafted, told) = build_as(&world, &other, &target, &keeping);
+    assert_eq!((&grafted["outcome"], &grafted["grafted"]), (&"partial".into(), &true.into()), "{grafted}");
+    assert_eq!(compiled(&told), ["neighbour"], "{told}");
+}
