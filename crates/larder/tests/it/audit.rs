@@ -148,7 +148,12 @@ const SARIF: &str = include_str!("support/sarif-2.1.0-rtm.5.json");
 #[test]
 fn sarif_is_what_its_schema_says() {
     let sandbox = Sandbox::new();
-    let schema = serde_json::from_str(SARIF).unwrap();
+    let mut schema: serde_json::Value = serde_json::from_str(SARIF).unwrap();
+    // Its pattern for a language has a bracket too many, which only JavaScript takes; larder writes no language.
+    for owner in ["run", "toolComponent"] {
+        let language = &mut schema["definitions"][owner]["properties"]["language"];
+        language.as_object_mut().unwrap().remove("pattern").unwrap();
+    }
     let validator = jsonschema::validator_for(&schema).unwrap();
     assert!(!validator.is_valid(&serde_json::json!({ "version": "2.1.0" })), "a schema that takes anything");
     // Every rule's bad example, each under a name that a URI may not hold as it is.
