@@ -154,7 +154,8 @@ impl<'a> Checkout<'a> {
     fn predict(&self, observed: &Observed, provenance: &Provenance, notes: &Notes) -> (Prediction, Vec<PathBuf>) {
         let lock = notes.lock.as_ref().zip(self.lock.as_ref());
         self.with_changes(observed, provenance, notes, |differing, changed, package_touched| {
-            let varied = |name: &str, then: Option<&str>| self.varied(name, then);
+            let is_given = |name: &str| notes.given.binary_search_by(|given| given.as_str().cmp(name)).is_ok();
+            let varied = |name: &str, then: Option<&str>| !is_given(name) && self.varied(name, then);
             (notes.units.predict(changed, package_touched, lock, &varied), differing)
         })
     }

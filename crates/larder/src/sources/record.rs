@@ -11,7 +11,7 @@ use larder_fs::{Dir, FileNode, Kind, Timestamp, Tree};
 use larder_store::{Events, Observed, Provenance, Review, Source, Stamp, Store, Worth};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -30,12 +30,24 @@ pub(crate) struct Notes {
     pub(crate) lock: Option<Lock>,
     /// The units, with what each was made from.
     pub(crate) units: UnitTable,
+    /// Variables that units saw and whoever saved did not: the command gave them itself, as `cargo clippy` does. Sorted.
+    pub(crate) given: Vec<String>,
     /// Whether what was built was built with success, as far as is known.
     pub(crate) succeeded: bool,
     /// The units that were built since the snapshot before, and why.
     pub(crate) built: Vec<Built>,
     /// That snapshot's name; `None` for the first one.
     pub(crate) since: Option<String>,
+}
+
+/// The variables that no unit saw with the value that they have here.
+fn given(units: &UnitTable) -> Vec<String> {
+    let mut seen: BTreeMap<&str, bool> = BTreeMap::new();
+    for (name, value) in units.units.iter().flat_map(|unit| &unit.env) {
+        let is_here = host::env(name).as_deref() == value.as_deref().map(OsStr::new);
+        *seen.entry(name).or_default() |= is_here;
+    }
+    seen.into_iter().filter(|(_, is_here)| !is_here).map(|(name, _)| name.to_owned()).collect()
 }
 
 /// A unit that was built, and why.
@@ -242,6 +254,7 @@ impl Review for Record<'_> {
             version: VERSION,
             packages: sources.package_dirs().map(|dir| dir.clone().into_os_string()).collect(),
             lock: lock_of(self.project),
+            given: given(&units),
             units,
             succeeded: self.succeeded,
             built: Vec::new(),

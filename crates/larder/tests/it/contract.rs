@@ -180,15 +180,16 @@ fn what_is_no_store_is_wrong_usage() {
     let (mut sandbox, tree) = planted();
     for (path, holds) in [("tree/a.txt", "first"), ("tree/a.txt/below", "first"), ("tree", "first")] {
         sandbox.store = sandbox.path(path);
+        let typed = || args(["--store"]).with(&sandbox.store);
         for words in
             [keyed("restore", &sandbox.path("x")), keyed("save", &sandbox.path("home")), run(&sandbox.path("x"))]
         {
-            refused(&sandbox, words);
+            refused(&sandbox, typed().and(words));
         }
-        refused(&sandbox, ["ls"]);
-        refused(&sandbox, ["du"]);
-        refused(&sandbox, ["status"]);
-        refused(&sandbox, ["verify"]);
+        for command in ["ls", "du", "status", "verify"] {
+            refused(&sandbox, typed().and([command]));
+            refused(&sandbox, [command]);
+        }
         assert_eq!(fs::read_to_string(tree.join("a.txt")).unwrap(), holds);
     }
     assert_eq!(fs::read_dir(&tree).unwrap().count(), 2);
@@ -196,13 +197,13 @@ fn what_is_no_store_is_wrong_usage() {
     sandbox.store = sandbox.path("work");
     fs::create_dir(&sandbox.store).unwrap();
     fs::write(sandbox.store.join("FORMAT"), "of a thesis").unwrap();
-    snapshot!(sandbox, sandbox.said(run(&sandbox.path("x"))), @"
+    snapshot!(sandbox, sandbox.said(args(["--store"]).with(&sandbox.store).and(run(&sandbox.path("x")))), @"
     exit code 2
     --- stderr
     larder: [ROOT]/work is not a larder store: its FORMAT file was not written by larder
     ");
     fs::rename(sandbox.store.join("FORMAT"), sandbox.store.join("thesis.txt")).unwrap();
-    snapshot!(sandbox, sandbox.said(run(&sandbox.path("x"))), @r#"
+    snapshot!(sandbox, sandbox.said(args(["--store"]).with(&sandbox.store).and(run(&sandbox.path("x")))), @r#"
     exit code 2
     --- stderr
     larder: [ROOT]/work is not a larder store: it has no FORMAT file but holds "thesis.txt"

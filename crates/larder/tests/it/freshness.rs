@@ -108,12 +108,14 @@ fn a_file_that_no_unit_names_counts_unless_it_is_ignored() {
     for (name, expected) in [
         ("README.md", &[][..]),
         ("art/draft.txt", &[]),
-        ("part/table.txt", &["part", "app"]),
+        ("part/table.txt", &["app", "part"]),
         ("art/logo.txt", &["app"]),
     ] {
         checkout(&sandbox, &project);
         fs::write(project.dir.join(name), "two").unwrap();
-        let (object, packages, _) = build(&sandbox, &project, &["--save", "never"]);
+        let (object, mut packages, _) = build(&sandbox, &project, &["--save", "never"]);
+        // Cargo starts with either, as nothing of theirs waits for the other at first.
+        packages.sort();
         assert_eq!(packages, expected, "{name}: {}", object["sources"]);
         assert_eq!(object["sources"]["changed"], 1, "{name}");
         fs::write(project.dir.join(name), "one").unwrap();

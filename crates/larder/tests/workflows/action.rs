@@ -1,6 +1,7 @@
 //! The action: restored before the steps, saved after the job, on the same repositories.
 
 use crate::world::{Event, World, expects, source};
+use std::fs;
 use std::path::Path;
 
 const WORKFLOW: &str = r#"on: [push, pull_request]
@@ -41,11 +42,22 @@ jobs:
           echo 'proof commits ${{ needs.setup.outputs.commits }}'
 "#;
 
+/// Puts the action where its repository would be: act copies all of what it is given, and ours holds gigabytes of builds.
+fn take_action(repository: &Path) {
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../action");
+    fs::create_dir_all(repository.join("action")).unwrap();
+    for entry in fs::read_dir(ours).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), repository.join("action").join(entry.file_name())).unwrap();
+    }
+}
+
 #[test]
 fn the_action_restores_before_and_saves_after() {
     let Some(world) = World::with_siblings() else { return };
-    let action = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
-    let local = format!("acme/larder@v1={}", action.to_str().unwrap());
+    let larder = world.desk("larder");
+    take_action(&larder);
+    let local = format!("acme/larder@v1={}", larder.to_str().unwrap());
     let words = ["--local-repository", &local];
     world.commit("app", &[(".github/workflows/ci.yml", WORKFLOW.into())]);
 

@@ -49,10 +49,12 @@ fn cold_then_a_commit_in_one_sibling_then_nothing_new() {
 
     let cold = world.run("app", Event::Push, &[]).ok();
     check(&world, &cold);
-    for id in ["build", "clippy", "test"] {
-        assert_eq!(crates(cold.job(id)), BTreeSet::from(["app", "consensus", "protocol"]), "{id}: {cold}");
+    // Nobody finds all of it, but who comes later may find what another job has saved a moment before.
+    for id in BUILDERS {
+        assert!(!cold.job(id).compiled().is_empty(), "{id}: {cold}");
     }
-    assert!(cold.job("docs").compiled().contains("app"), "{cold}");
+    let built: BTreeSet<&str> = BUILDERS.iter().flat_map(|id| crates(cold.job(id))).collect();
+    assert_eq!(built, BTreeSet::from(["app", "consensus", "protocol"]), "{cold}");
     let saved = world.snapshots();
     for id in BUILDERS {
         assert!(saved.values().any(|job| job == id), "{id}: {saved:?}");
@@ -62,11 +64,15 @@ fn cold_then_a_commit_in_one_sibling_then_nothing_new() {
     world.commit("protocol", &[("src/lib.rs", source("consensus::value() + 20"))]);
     let next = world.run("app", Event::Push, &[]).ok();
     check(&world, &next);
-    for id in ["build", "clippy", "test"] {
-        assert_eq!(crates(next.job(id)), BTreeSet::from(["app", "protocol"]), "{id}: {next}");
+    for id in BUILDERS {
+        let built = crates(next.job(id));
+        assert!(built.contains("app") && !built.contains("consensus"), "{id}: {next}");
         assert!(!next.job(id).says("build_script_build"), "{id}: {next}");
     }
-    assert!(!next.job("docs").compiled().contains("consensus"), "{next}");
+    // The other two share what they check of the siblings, and may find each other's.
+    for id in ["build", "test"] {
+        assert_eq!(crates(next.job(id)), BTreeSet::from(["app", "protocol"]), "{id}: {next}");
+    }
     let key = |run: &Run, name: &str| run.job("setup").outputs[name].clone();
     assert_ne!(key(&cold, "key-protocol"), key(&next, "key-protocol"));
     assert_eq!(key(&cold, "key-consensus"), key(&next, "key-consensus"));
