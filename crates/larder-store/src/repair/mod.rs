@@ -241,6 +241,10 @@ impl Store {
             // What could not be mended is there again.
             steps.retain(|step| !all.steps.iter().any(|old| old.path == step.path && old.remedy == step.remedy));
             let opens = |step: &Step| matches!(step.remedy, Remedy::SetMode(_) | Remedy::SetOwner(_));
+            // What goes to quarantine needs no other mode there.
+            let gone: Vec<PathBuf> =
+                steps.iter().filter(|s| s.remedy == Remedy::Quarantine).map(|s| s.path.clone()).collect();
+            steps.retain(|step| !(opens(step) && gone.contains(&step.path)));
             let again = !dry_run && steps.iter().any(opens);
             if !dry_run && steps.iter().any(|step| !matches!(step.remedy, Remedy::Ask(_) | Remedy::Leave)) {
                 store.carry_out(&mut steps)?;
