@@ -68,7 +68,6 @@ impl Sandbox {
     /// larder, with the sandbox's store.
     pub(crate) fn larder<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
         let mut command = self.command(&self.program);
-        // The disk of whoever runs the tests may be full of other things.
         command.env("LARDER_STORE", &self.store).env("COLUMNS", "100").args(arguments);
         command
     }
