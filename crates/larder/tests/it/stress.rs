@@ -537,7 +537,7 @@ impl Stress {
         // Every one of them, the newest of each key first.
         let place = self.sandbox.path("place");
         let all = self.listed();
-        assert!(all.len() > PINS, "{all:?}");
+        assert!(!all.is_empty(), "half of all snapshots were to stay");
         for (n, one) in all.iter().enumerate() {
             let key = one["key"].as_str().unwrap();
             let target = place.join(n.to_string());
