@@ -53,6 +53,24 @@ def keep_tests(manifest, count):
     return "".join(kept)
 
 
+def add_arguments(parser):
+    """Says where the workload is; the steps of the benchmark, of which `setup` makes it."""
+    parser.add_argument("--work", type=lambda p: Path(p).resolve(), required=True, help="an empty directory on the file system to measure")
+    steps = parser.add_subparsers(dest="step", required=True)
+    one = steps.add_parser("setup", help="fetch the crates and make the repositories")
+    one.add_argument("--app", choices=sorted(APPS), default="blvm-node")
+    one.add_argument("--tests", type=int, default=36, help="integration tests of the app to keep (default 36)")
+    return steps
+
+
+def load(work):
+    """What `setup` noted."""
+    noted = work / "workload.json"
+    if not noted.exists():
+        fail(f"no workload in {work}: run `bench.py setup` first")
+    return json.loads(noted.read_text())
+
+
 def setup(args):
     work = args.work
     work.mkdir(parents=True, exist_ok=True)

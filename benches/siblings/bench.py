@@ -21,7 +21,7 @@ from common import COMMANDS, fail, remove, sh  # noqa: E402
 from contestants import CONTESTANTS, Bench  # noqa: E402
 from meter import become_subreaper, reap  # noqa: E402
 from report import table  # noqa: E402
-from workload import APPS, STEPS, setup  # noqa: E402
+from workload import STEPS, add_arguments, setup  # noqa: E402
 
 SCHEMA_VERSION = 1
 
@@ -93,11 +93,7 @@ def write(bench, args, versions):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=lambda p: Path(p).resolve(), required=True, help="an empty directory on the file system to measure")
-    steps = parser.add_subparsers(dest="step", required=True)
-    one = steps.add_parser("setup", help="fetch the crates and make the repositories")
-    one.add_argument("--app", choices=sorted(APPS), default="blvm-node")
-    one.add_argument("--tests", type=int, default=36, help="integration tests of the app to keep (default 36)")
+    steps = add_arguments(parser)
     two = steps.add_parser("run", help="measure")
     two.add_argument("--rounds", type=int, default=3, help="rounds of the warm columns (default 3)")
     two.add_argument("--commands", nargs="+", choices=sorted(COMMANDS), default=["build", "test"])

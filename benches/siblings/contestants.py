@@ -12,15 +12,14 @@ from pathlib import Path
 from common import COMMANDS, fail, git, remove, sh
 from figures import human
 from meter import classify, counting_toolchain, own_io, reap
+from workload import load
 
 
 class Bench:
     def __init__(self, args):
         self.args = args
         self.work = args.work
-        if not (self.work / "workload.json").exists():
-            fail(f"no workload in {self.work}: run `bench.py setup` first")
-        self.workload = json.loads((self.work / "workload.json").read_text())
+        self.workload = load(self.work)
         self.log = self.work / "rustc.log"
         self.toolchain = counting_toolchain(self.work, self.log) / "bin"
         self.cargo_home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))

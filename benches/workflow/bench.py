@@ -24,7 +24,7 @@ from common import fail, git, remove, sh  # noqa: E402
 from designs import DESIGNS, JOBS, Design, Isolated  # noqa: E402
 from meter import become_subreaper, reap  # noqa: E402
 from report import tables  # noqa: E402
-from workload import APPS, STEPS, setup  # noqa: E402
+from workload import STEPS, add_arguments, load, setup  # noqa: E402
 
 SCHEMA_VERSION = 1
 
@@ -35,9 +35,7 @@ class Bench:
     def __init__(self, args):
         self.args = args
         self.work = args.work
-        if not (self.work / "workload.json").exists():
-            fail(f"no workload in {self.work}: run `bench.py setup` first")
-        self.workload = json.loads((self.work / "workload.json").read_text())
+        self.workload = load(self.work)
         self.runs = self.work / "workflow"
         self.remotes = self.runs / "remotes"
         self.names = [self.workload["app"], *self.workload["patched"]]
@@ -201,11 +199,7 @@ def write(bench, args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=lambda p: Path(p).resolve(), required=True, help="an empty directory on the file system to measure")
-    steps = parser.add_subparsers(dest="step", required=True)
-    one = steps.add_parser("setup", help="fetch the crates and make the repositories, as for benches/siblings")
-    one.add_argument("--app", choices=sorted(APPS), default="blvm-node")
-    one.add_argument("--tests", type=int, default=36, help="integration tests of the app to keep (default 36)")
+    steps = add_arguments(parser)
     two = steps.add_parser("run", help="measure")
     two.add_argument("--rounds", type=int, default=3, help="rounds, each with a commit of its own (default 3)")
     two.add_argument("--isolated-rounds", type=int, help="rounds of the isolated jobs, which build everything each time (default: as --rounds)")
