@@ -36,18 +36,22 @@ class Job:
         self.root = design.place(name)
         self.app = self.root / self.bench.workload["app"]
         self.env = dict(design.env)
-        self.phases, self.said = {}, ""
+        self.phases, self.said, self.cargo_s = {}, "", 0
         self.sample = {"design": design.slot, "job": name, "column": column, "round": number, "step": step}
 
     def run(self, phase, command, cwd=None, env=None):
-        """Runs a command of the job; its time is added to that of the phase."""
+        """Runs a command of the job; its time is added to that of the phase, without what cargo itself takes in it."""
+        times = self.design.root / "times"
+        times.write_text("")
         begin = time.monotonic()
-        done = subprocess.run(list(map(str, command)), cwd=cwd or self.app, env={**self.env, **(env or {})}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
-        self.phases[phase] = self.phases.get(phase, 0) + time.monotonic() - begin
-        if done.returncode != 0 and not (phase == "cargo" and self.name in MAY_FAIL):
+        done = subprocess.run(list(map(str, command)), cwd=cwd or self.app, env={**self.env, "BENCH_TIMES": str(times), **(env or {})}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
+        took = time.monotonic() - begin
+        own = sum(map(int, times.read_text().split())) / 1e6
+        self.phases[phase] = self.phases.get(phase, 0) + took - own
+        if done.returncode != 0 and not (own and self.name in MAY_FAIL):
             fail(f"{self.design.name}, {self.name}, {phase}: exit code {done.returncode}\n{' '.join(map(str, command))}\n{done.stdout[-2000:]}{done.stderr[-3000:]}")
-        if phase == "cargo":
-            self.said = done.stderr
+        if own:
+            self.said, self.cargo_s = done.stderr, own
         return done.stdout
 
     def clone(self, name, phase, *more):
@@ -59,7 +63,7 @@ class Job:
         self.clone(self.bench.workload["app"], "checkout", "--depth", "1")
 
     def cargo(self):
-        return [str(self.bench.bin / "cargo"), *JOBS[self.name][1:]]
+        return [str(self.bench.timed_cargo), *JOBS[self.name][1:]]
 
     def end(self, wall):
         """Takes down what was measured, after what was built proved to be of this commit."""
@@ -68,9 +72,9 @@ class Job:
             if f"step {self.step}\n" not in said:
                 fail(f"STALE: {self.design.name}: wants `step {self.step}`, bench-probe says {said!r}")
         built = len(re.findall(r"^ +(?:Compiling|Checking|Documenting) ", self.said, re.M))
-        self.sample |= {"wall_s": round(wall, 3), "phases_s": {k: round(v, 3) for k, v in self.phases.items()}, "packages_built": built}
+        self.sample |= {"wall_s": round(wall, 3), "phases_s": {k: round(v, 3) for k, v in self.phases.items()}, "cargo_s": round(self.cargo_s, 3), "packages_built": built}
         self.bench.samples.append(self.sample)
-        shown = ", ".join(f"{k} {seconds(v)}" for k, v in self.phases.items())
+        shown = ", ".join(f"{k} {seconds(v)}" for k, v in {**self.phases, "cargo itself": self.cargo_s}.items())
         print(f"{self.sample['round']} {self.sample['column']:4} {self.design.slot:8} {self.name:8} {wall:8.2f} s  built {built:3}  {shown}", file=sys.stderr, flush=True)
 
 
@@ -287,7 +291,7 @@ class Larder(Design):
             job.run("cargo", job.cargo())
         else:
             more = {"LARDER_SAVE": "never"} if job.name == SECURITY else {}
-            job.run("cargo", [larder, "run", "--", *job.cargo()], env={"LARDER_PLAN": self.plan, **more})
+            job.run("larder", [larder, "run", "--", *job.cargo()], env={"LARDER_PLAN": self.plan, **more})
 
 
 def digest(*parts):

@@ -1,5 +1,6 @@
 //! Inputs that are no modules: included, generated, or read by a macro that tells nobody.
 
+use crate::cargo::Verb;
 use crate::projects::{PROGRAM, RUN, SCRIPT, package, saying, scripted, workspace};
 use crate::scenarios;
 use crate::step::{NEAREST, UNSEEN, step};
@@ -16,7 +17,8 @@ scenarios! {
         saying("include_str!(\"../../shared/motto.txt\")", "plain").with("shared/motto.txt", "plain\n").build([
             step("the same commit"),
             step("changed").replace("shared/motto.txt", "plain", "changed").compiles(PROGRAM).says("changed"),
-            step("deleted").delete("shared/motto.txt").write("shared/other.txt", "other").fails(),
+            step("deleted").delete("shared/motto.txt").write("shared/other.txt", "other").fails()
+                .blind(Verb::Doc, "rustdoc tells cargo of no file, and cargo looks at those of the package only"),
             step("back").back_to(0).says("plain").fewer(NEAREST),
         ]);
 

@@ -21,6 +21,7 @@
 //! |---|---|---|
 //! | a file that only a macro or a script knows of, outside of every package | its change is seen by nobody, unless `inputs` in larder.toml names it | `inputs::unseen_outside_of_everything` |
 //! | `rerun-if-changed` of a file that is not there | the script runs every time | `scripts::missing` |
+//! | a file outside of the package that only documentation reads | `cargo doc` goes on with what it made before, even where the file is gone | `inputs::include_str_outside_of_the_package` |
 //! | a page of an item that is no more | rustdoc leaves it | `sources::edit_of_documentation`; pages are compared with those from nothing, and there may be more |
 //!
 //! Where larder must make cargo build more, or can make it build less, than it would in a checkout that stays, the

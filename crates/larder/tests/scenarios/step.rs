@@ -107,6 +107,8 @@ pub(crate) struct Step {
     pub(crate) undisturbed: Undisturbed,
     /// Why the outputs may be stale: nobody can know of the change.
     pub(crate) stale: Option<&'static str>,
+    /// The command that does not see what makes the step fail, and why: it goes on as if nothing had happened.
+    pub(crate) blind: Option<(Verb, &'static str)>,
 }
 
 /// Why what nobody names makes more dirty than cargo would.
@@ -137,6 +139,7 @@ pub(crate) fn step(what: &'static str) -> Step {
         says: None,
         undisturbed: Undisturbed::Same,
         stale: None,
+        blind: None,
     }
 }
 
@@ -185,6 +188,7 @@ setters! {
     more(why: &'static str) { s => s.undisturbed = Undisturbed::More(why) }
     fewer(why: &'static str) { s => s.undisturbed = Undisturbed::Fewer(why) }
     stale(why: &'static str) { s => s.stale = Some(why) }
+    blind(verb: Verb, why: &'static str) { s => s.blind = Some((verb, why)) }
 }
 
 impl Project {
