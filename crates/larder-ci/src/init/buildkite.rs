@@ -1,7 +1,7 @@
 //! A pipeline of Buildkite.
 
 use super::jobs::{Job, Work};
-use super::lines::{Lines, plain, scalar};
+use super::lines::{Lines, plain, scalar, shell_word};
 use super::{Facts, Written};
 
 /// Where the plan is kept from the setup step to the others.
@@ -59,7 +59,7 @@ pub(super) fn write(facts: &Facts, jobs: &[Job]) -> Written {
         }
         out.line(4, "command: |");
         if !facts.directory.is_empty() {
-            out.line(6, &format!("cd {}", shell_word(&facts.directory).replace('$', "$$")));
+            out.line(6, &format!("cd ./{}", shell_word(&facts.directory).replace('$', "$$")));
         }
         if job.needs_plan {
             out.line(6, &format!("LARDER_PLAN=\"$$(buildkite-agent meta-data get {META_DATA})\""));
@@ -87,12 +87,4 @@ pub(super) fn write(facts: &Facts, jobs: &[Job]) -> Written {
         }
     }
     Written { path: ".buildkite/pipeline.yml", text: out.finish(), executable: false }
-}
-
-/// A word that a shell takes as it is.
-pub(super) fn shell_word(text: &str) -> String {
-    let is_plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c));
-    // A leading dash would be an option.
-    let text = if text.starts_with('-') { format!("./{text}") } else { text.to_owned() };
-    if is_plain { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

@@ -1,7 +1,7 @@
 //! A pipeline of GitLab.
 
 use super::jobs::{Job, Work};
-use super::lines::{Lines, list, plain, scalar};
+use super::lines::{Lines, list, plain, scalar, shell_word};
 use super::{Facts, Written};
 
 pub(super) fn write(facts: &Facts, jobs: &[Job]) -> Written {
@@ -42,7 +42,7 @@ pub(super) fn write(facts: &Facts, jobs: &[Job]) -> Written {
     }
     if !facts.directory.is_empty() {
         out.line(2, "before_script:");
-        out.line(4, &format!("- cd {}", scalar(&facts.directory)));
+        out.line(4, &format!("- {}", scalar(&format!("cd ./{}", shell_word(&facts.directory)))));
     }
     out.line(0, "");
     out.line(0, "variables:");

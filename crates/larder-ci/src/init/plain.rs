@@ -1,8 +1,7 @@
 //! A script that does the same jobs one after the other: for a desk, a timer, or a CI system that nobody here knows.
 
-use super::buildkite::shell_word;
 use super::jobs::{Job, Work};
-use super::lines::{Lines, plain};
+use super::lines::{Lines, plain, shell_word};
 use super::{Facts, Written};
 
 pub(super) fn write(facts: &Facts, jobs: &[Job]) -> Written {

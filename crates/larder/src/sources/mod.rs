@@ -11,6 +11,7 @@
 //! | `rules` | which files of a checkout count |
 //! | `checkout` | what is there now, compared with what snapshots were built from: the nearest |
 //! | `record` | at a save: the stamps, and the notes that a later restore needs |
+//! | `users` | the target directories that the times are right for |
 //! | `verdict` | what changed, and what must be touched for it |
 //! | `stamp` | at a restore: the times |
 
@@ -18,6 +19,7 @@ mod checkout;
 mod record;
 mod rules;
 mod stamp;
+mod users;
 mod verdict;
 
 pub(crate) use checkout::{Checkout, Considered};

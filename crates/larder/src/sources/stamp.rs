@@ -3,12 +3,12 @@
 use super::Sources;
 use super::checkout::{Checkout, Spared, change, pairs, same};
 use super::record::{Notes, here};
+use super::users::Users;
 use super::verdict::Verdict;
 use anyhow::Result;
 use larder_cargo::freshness::Change;
 use larder_store::{Events, Observed, Provenance, Restored, Stamp, Store, Time};
 use std::collections::BTreeMap;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// So many sources of a kind are decisions; all of them are a list.
@@ -79,15 +79,17 @@ pub(crate) fn settle(
     dirs: &[PathBuf],
     events: &dyn Events,
 ) -> Result<Option<Stamped>> {
+    let users = Users::of(store, &checkout.sources, dirs);
     let Some(notes) = Notes::of(&restored.provenance, &checkout.project.names) else {
-        touch_for_others(store, &checkout, dirs, events);
+        touch_for_others(&users, &checkout, dirs, events);
+        users.join();
         // What was read need not be read again when the build is saved.
         remember(store, &checkout.sources, &checkout.observed());
         return Ok(None);
     };
-    match stamp(store, restored, &notes, &checkout, events) {
+    match stamp(store, restored, &notes, &checkout, &users, events) {
         Ok(stamped) => {
-            note_owner(store, &checkout.sources, &names_of(dirs));
+            users.join();
             Ok(Some(stamped))
         }
         Err(error) => {
@@ -107,42 +109,24 @@ pub(crate) fn settle(
     }
 }
 
-/// The sources have times that larder gave them for other target directories. What stands in these ones was not
-/// restored now, and may have been built from other contents before: all sources are touched.
-fn touch_for_others(store: &Store, checkout: &Checkout<'_>, dirs: &[PathBuf], events: &dyn Events) {
-    let ours = names_of(dirs);
-    let owner = Store::recall(store.path(), &owner_of(&checkout.sources)).unwrap_or_default();
-    if owner.is_empty() || owner == ours || !dirs.iter().any(|dir| larder_fs::exists(dir)) {
+/// What stands in the target directories was not restored now, and may have been built from other contents before, which times
+/// that were given for others hide: those sources are touched.
+fn touch_for_others(users: &Users<'_>, checkout: &Checkout<'_>, dirs: &[PathBuf], events: &dyn Events) {
+    if !dirs.iter().any(|dir| larder_fs::exists(dir)) {
         return;
     }
     let mut observed = checkout.observed();
     let all = observed.stamps.iter().map(|stamp| stamp.path().to_path_buf());
-    let times: Vec<_> = all.filter(|path| checkout.sources.may_stamp(path)).map(|path| (path, Time::Now)).collect();
+    let others = all.filter(|path| checkout.sources.may_stamp(path) && users.are_others(path));
+    let times: Vec<_> = others.map(|path| (path, Time::Now)).collect();
+    if times.is_empty() {
+        return;
+    }
     events.warn(
         "the sources have the times of another target directory, and this one was not restored: local crates are built again",
     );
     for (path, error) in observed.apply(&times) {
         tracing::info!("{} keeps its time: {error}", path.display());
-    }
-    note_owner(store, &checkout.sources, &[]);
-}
-
-/// What the store is asked for whose times the sources have.
-fn owner_of(sources: &Sources) -> String {
-    format!("the target directories whose times the sources of {:?} have", sources.root)
-}
-
-fn names_of(dirs: &[PathBuf]) -> Vec<u8> {
-    dirs.iter().flat_map(|dir| [dir.as_os_str().as_bytes(), b"\0"].concat()).collect()
-}
-
-fn note_owner(store: &Store, sources: &Sources, owner: &[u8]) {
-    let question = owner_of(sources);
-    if Store::recall(store.path(), &question).as_deref() == Some(owner) {
-        return;
-    }
-    if let Err(error) = store.note(&question, owner) {
-        tracing::info!("nobody will know whose times the sources have: {error}");
     }
 }
 
@@ -151,6 +135,7 @@ fn stamp(
     restored: &Restored,
     notes: &Notes,
     checkout: &Checkout<'_>,
+    users: &Users<'_>,
     events: &dyn Events,
 ) -> Result<Stamped> {
     let provenance = &*here(&restored.provenance, &checkout.project.names);
@@ -174,7 +159,7 @@ fn stamp(
     if restored.strays {
         tracing::info!("the target directory holds units that no snapshot knows: no file gets an older time");
     }
-    let (mut stamped, times) = compare(provenance, notes, checkout, restored.strays);
+    let (mut stamped, times) = compare(provenance, notes, checkout, users, restored.strays);
     stamped.tell(&times);
     let mut observed = checkout.observed();
     let failed = observed.apply(&times);
@@ -203,6 +188,7 @@ fn compare(
     provenance: &Provenance,
     notes: &Notes,
     checkout: &Checkout<'_>,
+    users: &Users<'_>,
     strays: bool,
 ) -> (Stamped, Vec<(PathBuf, Time)>) {
     let sources = &checkout.sources;
@@ -223,7 +209,8 @@ fn compare(
             (Some(then), Some(now)) if same(then, now) => {
                 stamped.unchanged += u64::from(!now.is_dir());
                 let earlier = then.mtime < now.mtime;
-                (then.mtime != now.mtime && !(earlier && foreign)).then_some(Time::At(then.mtime))
+                let stays = earlier && (foreign || !users.may_go_back(&path));
+                (then.mtime != now.mtime && !stays).then_some(Time::At(then.mtime))
             }
             (_, Some(_)) => Some(Time::Now),
             (_, None) => None,

@@ -30,13 +30,19 @@ impl Verdict {
         let mut packages = notes.packages();
         packages.extend(sources.package_dirs().cloned());
         let named = notes.named();
+        let documented = documented(changes, notes, sources, &packages);
         let facts = Facts {
             packages: &packages,
-            is_named: &|path| path.ancestors().any(|path| named.contains(path)),
+            is_named: &|path| documented.contains(path) || path.ancestors().any(|path| named.contains(path)),
             names_below: &|dir| is_below(&named, dir),
             is_ignored: &|path| sources.is_ignored(path),
         };
-        let whole = judge(changes.iter().map(|(path, change)| (path.as_path(), *change)), &facts);
+        let mut whole = judge(changes.iter().map(|(path, change)| (path.as_path(), *change)), &facts);
+        // A manifest is touched for those who watch the whole package. Clippy names it for every unit.
+        let watching = notes.units.units.iter().filter(|unit| unit.watches_package);
+        let watched: BTreeSet<&PathBuf> =
+            watching.filter_map(|unit| sources.packages.get(&unit.package)).flatten().collect();
+        whole.manifests.retain(|manifest| watched.iter().any(|dir| manifest.parent() == Some(dir)));
         let differing = changes.iter().map(|(path, _)| path).filter(|path| !judged_by_cargo(path, &packages));
         let differing: BTreeSet<PathBuf> = differing.cloned().collect();
         let differing_packages =
@@ -129,6 +135,26 @@ impl Verdict {
         };
         found.map(PathBuf::as_path)
     }
+}
+
+/// Changed Rust sources of packages that were documented and not compiled. rustdoc names none, and cargo looks at them all.
+fn documented<'c>(
+    changes: &'c [(PathBuf, Change)],
+    notes: &Notes,
+    sources: &Sources,
+    packages: &BTreeSet<PathBuf>,
+) -> BTreeSet<&'c Path> {
+    let is_doc = |unit: &&Unit| unit.target.starts_with("doc-");
+    let is_script = |unit: &Unit| unit.is_run() || unit.target.starts_with("build-script-");
+    let local = || notes.units.units.iter().filter(|unit| unit.local);
+    let compiled: BTreeSet<&str> =
+        local().filter(|unit| !is_doc(unit) && !is_script(unit)).map(|unit| &*unit.package).collect();
+    let names = local().filter(is_doc).map(|unit| &*unit.package).filter(|name| !compiled.contains(name));
+    let dirs: BTreeSet<&Path> =
+        names.filter_map(|name| sources.packages.get(name)).flatten().map(PathBuf::as_path).collect();
+    let changed = changes.iter().filter(|(_, change)| *change == Change::Changed).map(|(path, _)| path.as_path());
+    let is_rust = |path: &&Path| path.extension().is_some_and(|extension| extension == "rs");
+    changed.filter(is_rust).filter(|path| package_of(path, packages).is_some_and(|dir| dirs.contains(dir))).collect()
 }
 
 /// Whether a path is in a list, or anything below it.

