@@ -7,6 +7,7 @@ use super::users::Users;
 use super::verdict::Verdict;
 use anyhow::Result;
 use larder_cargo::freshness::Change;
+use larder_fs::Timestamp;
 use larder_store::{Events, Observed, Provenance, Restored, Stamp, Store, Time};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -159,7 +160,11 @@ fn stamp(
     if restored.strays {
         tracing::info!("the target directory holds units that no snapshot knows: no file gets an older time");
     }
-    let (mut stamped, times) = compare(provenance, notes, checkout, users, restored.strays);
+    let (mut stamped, mut times) = compare(provenance, notes, checkout, users, restored.strays);
+    if !restored.strays {
+        // Another job beside this one touched it just now. Once more, and what that job builds meanwhile would seem older.
+        times.retain(|(path, time)| *time != Time::Now || users.may_go_back(path) || !is_new(path, restored.created));
+    }
     stamped.tell(&times);
     let mut observed = checkout.observed();
     let failed = observed.apply(&times);
@@ -175,6 +180,12 @@ fn stamp(
         }
     }
     Ok(stamped)
+}
+
+/// Whether a file is newer than all that was built at that time, and not of the future.
+fn is_new(path: &Path, built: Timestamp) -> bool {
+    let meta = larder_fs::metadata(path).ok().flatten();
+    meta.is_some_and(|meta| built < meta.mtime && meta.mtime <= Timestamp::now())
 }
 
 fn remember(store: &Store, sources: &Sources, observed: &Observed) {
