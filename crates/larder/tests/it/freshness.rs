@@ -96,6 +96,49 @@ fn a_second_target_directory_of_the_checkout_is_not_deceived() {
     assert_eq!(program.out.trim(), "plain 7 42", "an old time would have hidden the change");
 }
 
+/// Two workspaces are built from one sibling. What one of them finds in the store was built from bytes that the other's target
+/// directory was not.
+#[test]
+fn a_shared_sibling_deceives_nobody() {
+    let sandbox = Sandbox::new();
+    let shared = sandbox.path("shared");
+    fs::create_dir_all(shared.join("src")).unwrap();
+    fs::write(shared.join("Cargo.toml"), "[package]\nname = \"shared\"\nversion = \"0.1.0\"\nedition = \"2021\"\n")
+        .unwrap();
+    let hold = |value: u32| {
+        fs::write(shared.join("src/lib.rs"), format!("pub fn value() -> u32 {{\n    {value}\n}}\n")).unwrap();
+    };
+    hold(7);
+    let [app, node] = ["app", "node"].map(|name| {
+        let project = Project::new(&sandbox.path(name));
+        project.edit("Cargo.toml", "[dependencies]\n", "[dependencies]\nshared = { path = \"../shared\" }\n");
+        project.edit("src/lib.rs", "part::value()", "shared::value()");
+        project
+    });
+    for value in [7, 8] {
+        hold(value);
+        for project in [&app, &node] {
+            build(&sandbox, project, &[]);
+            assert_eq!(project.output(&sandbox), format!("plain {value} 42"));
+        }
+    }
+    // A fresh checkout of one, and the sibling as it was.
+    hold(7);
+    checkout(&sandbox, &app);
+    let (object, packages, _) = build(&sandbox, &app, &["--save", "never"]);
+    assert_eq!(object["outcome"], "hit", "{object}");
+    assert_eq!(packages, ["shared", "app"], "an old time would hide from the other what it was built from");
+    said(&mut node.cargo(&sandbox, &["build"])).ok();
+    assert_eq!(node.output(&sandbox), "plain 7 42");
+    // The other one is gone: then nobody is deceived.
+    fs::remove_dir_all(&node.target).unwrap();
+    checkout(&sandbox, &app);
+    hold(7);
+    let (object, packages, _) = build(&sandbox, &app, &["--save", "never"]);
+    assert_eq!((&object["outcome"], packages), (&"hit".into(), Vec::new()));
+    assert_eq!(app.output(&sandbox), "plain 7 42");
+}
+
 #[test]
 fn a_file_that_no_unit_names_counts_unless_it_is_ignored() {
     let (sandbox, project) = project();
