@@ -93,6 +93,10 @@ impl Outer {
             within.push(sysroot.join("lib").join("rustlib"));
             within.extend(is_toolchain(sysroot).then(|| sysroot.join("lib")));
         }
+        // A linked toolchain is elsewhere; rustup names it by the link.
+        if let (Some(home), Some(name)) = (get("RUSTUP_HOME"), get("RUSTUP_TOOLCHAIN")) {
+            within.push(Path::new(home).join("toolchains").join(name).join("lib"));
+        }
         within.retain(|dir| dir.is_absolute());
         Self { within }
     }
@@ -173,5 +177,13 @@ mod tests {
         assert_eq!(with(own).0[4..], ["LD_LIBRARY_PATH"]);
         assert_eq!(with("/far/debug:/far/debug/deps:/opt/x").1, [("LD_LIBRARY_PATH".to_owned(), "/opt/x".to_owned())]);
         assert_eq!(with("/opt/x:/w/lib"), (clean(&OUTER).0, vec![]));
+
+        let mut linked = OUTER.to_vec();
+        linked.extend([
+            ("RUSTUP_HOME", "/u"),
+            ("RUSTUP_TOOLCHAIN", "mine"),
+            ("LD_LIBRARY_PATH", "/u/toolchains/mine/lib"),
+        ]);
+        assert_eq!(clean(&linked).0[4..], ["RUSTUP_TOOLCHAIN", "LD_LIBRARY_PATH"]);
     }
 }

@@ -1,11 +1,12 @@
 //! Which files and variables a compilation saw: cargo's binary `dep-*` files, and rustc's text `.d`.
 //!
 //! Cargo's own file is what cargo itself goes by: variables that it sets itself are gone from it, and each path says
-//! whether it is relative to the package, relative to the build directory, or absolute. It does not say where the
-//! package is; only rustc's file does, when the package's name is not enough.
+//! whether it is relative to the package, to the build directory, to the workspace, or absolute. It does not say where
+//! the package is; only rustc's file does, when the package's name is not enough.
 //!
 //! Source: `src/cargo/core/compiler/fingerprint/dep_info.rs`, unchanged from cargo 1.85 (format version 1) to the
-//! development version of August 2026.
+//! development version of August 2026. That of October 2026 (1.101) writes a third base under the same version number:
+//! measured with a file of the workspace that lies outside of the package.
 
 /// What a path of a `dep-*` file is relative to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub(super) enum Base {
     Package,
     /// The build directory; or nothing, if the path is absolute.
     Build,
+    /// The workspace's root, for files of it outside of the package: from cargo 1.101.
+    Workspace,
 }
 
 /// A `dep-*` file.
@@ -29,7 +32,7 @@ pub(super) const EMPTY: u64 = 14;
 const HEAD: [u8; 6] = [1, 0, 0, 0, 0xff, 1];
 
 impl DepInfo {
-    /// `None` for another version, or something that is no such file: cargo builds such a unit again.
+    /// `None` for something that is no such file, or that only a newer cargo understands.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes.strip_prefix(&HEAD)?;
         let mut info = Self::default();
@@ -37,6 +40,7 @@ impl DepInfo {
             let base = match byte(&mut rest)? {
                 0 => Base::Package,
                 1 => Base::Build,
+                2 => Base::Workspace,
                 _ => return None,
             };
             let path = text(&mut rest)?.to_vec();
@@ -122,7 +126,7 @@ mod tests {
         let mut bytes = HEAD.to_vec();
         bytes.extend(u32::try_from(info.files.len()).unwrap().to_le_bytes());
         for (base, path) in &info.files {
-            bytes.push(u8::from(*base == Base::Build));
+            bytes.push(*base as u8);
             bytes.extend(word(path));
             bytes.push(0);
         }
@@ -136,15 +140,11 @@ mod tests {
     }
 
     fn infos() -> impl Strategy<Value = DepInfo> {
-        let file = (any::<bool>(), prop::collection::vec(any::<u8>(), 0..9));
+        let base = prop::sample::select(vec![Base::Package, Base::Build, Base::Workspace]);
+        let file = (base, prop::collection::vec(any::<u8>(), 0..9));
         let env = (".{0,5}", prop::option::of(".{0,5}"));
-        (prop::collection::vec(file, 0..5), prop::collection::vec(env, 0..4)).prop_map(|(files, env)| DepInfo {
-            files: files
-                .into_iter()
-                .map(|(build, path)| (if build { Base::Build } else { Base::Package }, path))
-                .collect(),
-            env,
-        })
+        (prop::collection::vec(file, 0..5), prop::collection::vec(env, 0..4))
+            .prop_map(|(files, env)| DepInfo { files, env })
     }
 
     proptest! {
@@ -172,6 +172,8 @@ mod tests {
         // As before 1.85: a number of files, then files.
         assert_eq!(DepInfo::parse(&[0, 0, 0, 0, 0, 0, 0, 0]), None);
         assert_eq!(DepInfo::parse(&[1, 0, 0, 0, 0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0]), None);
+        // A base that is not known yet.
+        assert_eq!(DepInfo::parse(&[&HEAD[..], &[1, 0, 0, 0, 3], &word(b"a"), &[0; 5]].concat()), None);
         // A number larger than the file costs nothing.
         assert_eq!(DepInfo::parse(&[1, 0, 0, 0, 0xff, 1, 0xff, 0xff, 0xff, 0xff]), None);
     }

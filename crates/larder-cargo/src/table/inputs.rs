@@ -3,7 +3,8 @@
 //! A path in a `dep-*` file or a `rerun-if-changed` is relative to its package, and a unit's folder names the package
 //! but not its place. One path package of that name: it is there. Otherwise rustc's `.d` decides, since it names the
 //! same files relative to the workspace or absolutely. If that is gone too, every folder that it may be is taken: a file
-//! that is watched for nothing costs little.
+//! that is watched for nothing costs little. For the same reason a `dep-*` file that cannot be read, as a newer cargo may
+//! write it, stands for the whole package.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -24,6 +25,8 @@ pub(super) fn join(dir: &Path, path: &[u8]) -> PathBuf {
 #[derive(Default)]
 pub(super) struct Own {
     pub(super) local: bool,
+    /// Whether cargo's own list is there and cannot be read.
+    pub(super) unreadable: bool,
     pub(super) paths: Vec<PathBuf>,
     pub(super) env: Vec<(String, Option<String>)>,
 }
@@ -54,7 +57,7 @@ impl<'c, 'n, 'o> Places<'c, 'n, 'o> {
             context.cargo_home.map(|home| ["registry", "git"].map(|dir| home.join(dir)).to_vec()).unwrap_or_default();
         let mut places = Self { context, open, scripts: BTreeMap::new(), passed_over };
         for note in notes.iter().filter(|note| note.hash != 0 && note.target.starts_with("build-script-")) {
-            let info = places.dep_info(note);
+            let info = places.dep_info(note).unwrap_or_default();
             let rel: Vec<&[u8]> = relative(&info).collect();
             let roots = if rel.is_empty() { Vec::new() } else { places.roots(note, &rel) };
             let script = Script { local: !rel.is_empty(), rustc_dep_info: note.folder.rustc_dep_info, roots };
@@ -65,17 +68,25 @@ impl<'c, 'n, 'o> Places<'c, 'n, 'o> {
 
     /// What a unit was made from, besides whole packages.
     pub(super) fn inputs(&self, note: &Note<'_, '_>) -> Own {
-        let info = self.dep_info(note);
+        let (info, unreadable) = match self.dep_info(note) {
+            Some(info) => (info, false),
+            None => (DepInfo::default(), true),
+        };
         let rel: Vec<&[u8]> = relative(&info).collect();
         let script = note.fingerprint.deps.iter().find_map(|dep| self.scripts.get(&dep.3));
-        let mut own = Own { local: !rel.is_empty(), ..Own::default() };
+        let mut own = Own { local: !rel.is_empty(), unreadable, ..Own::default() };
         if own.local {
             for root in self.roots(note, &rel) {
                 rel.iter().for_each(|path| self.add(&mut own.paths, join(&root, path)));
             }
         }
-        for (_, path) in info.files.iter().filter(|(base, _)| *base == Base::Build) {
-            self.add(&mut own.paths, join(self.context.target_dir, path));
+        for (base, path) in &info.files {
+            let dir = match base {
+                Base::Package => continue,
+                Base::Build => self.context.target_dir,
+                Base::Workspace => self.context.workspace_root,
+            };
+            self.add(&mut own.paths, join(dir, path));
         }
         own.env = info.env;
         // Sources outside their own package are watched just so.
@@ -107,9 +118,12 @@ impl<'c, 'n, 'o> Places<'c, 'n, 'o> {
         own
     }
 
-    fn dep_info(&self, note: &Note<'_, '_>) -> DepInfo {
-        let read = || DepInfo::parse(&(self.open)(note.folder.dep_info(note.target)?)?);
-        read().unwrap_or_default()
+    /// `None` if it names something and cannot be read.
+    fn dep_info(&self, note: &Note<'_, '_>) -> Option<DepInfo> {
+        match note.folder.dep_info(note.target) {
+            Some(path) => DepInfo::parse(&(self.open)(path)?),
+            None => Some(DepInfo::default()),
+        }
     }
 
     fn named(&self, package: &str) -> &'c [PathBuf] {

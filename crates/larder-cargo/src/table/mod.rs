@@ -185,7 +185,8 @@ impl Note<'_, '_> {
     fn unit(&self, places: &Places<'_, '_, '_>) -> Unit {
         let own = places.inputs(self);
         let mut env = own.env;
-        let (mut watches_package, mut newest) = (false, String::new());
+        // A cargo that is newer than this wrote what it saw: anything may count.
+        let (mut watches_package, mut newest) = (own.unreadable, String::new());
         for local in &self.fingerprint.local {
             match local {
                 Local::Precalculated(text) if watches_files(text) => {
@@ -194,7 +195,6 @@ impl Note<'_, '_> {
                 }
                 Local::RerunIfEnvChanged { var, val } => env.push((var.clone(), val.clone())),
                 Local::Precalculated(_) | Local::CheckDepInfo {} | Local::RerunIfChanged { .. } => {}
-                // A cargo that is newer than this: anything may count.
                 Local::Unknown(_) => watches_package = true,
             }
         }
