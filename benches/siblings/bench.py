@@ -43,14 +43,22 @@ def run(args):
         chosen.append((kind, found and Path(found).resolve()))
     if not chosen:
         fail("nobody to measure")
+    if args.cold_rounds < 1:
+        fail("the warm columns need a cold one before them")
     names, versions, tables = {k.slot: k.name for k, _ in chosen}, {}, []
     for command in args.commands:
         for kind, _ in chosen:
             remove(bench.work, bench.work / "runs" / command / kind.slot)
         field = [kind(bench, command, binary) for kind, binary in chosen]
         versions.update({c.slot: c.version() for c in field})
-        for contestant in field:
-            contestant.measure("cold", 0, 0)
+        for number in range(args.cold_rounds):
+            for place in range(len(field)):
+                place = (place + number) % len(field)
+                if number:
+                    kind, binary = chosen[place]
+                    remove(bench.work, field[place].root)
+                    field[place] = kind(bench, command, binary)
+                field[place].measure("cold", 0, number)
         for number in range(1, args.rounds + 1):
             turn = (number - 1) % len(field)
             order = field[turn:] + field[:turn]
@@ -83,6 +91,7 @@ def write(bench, args, versions):
             "rustc": sh([bench.toolchain / "rustc", "--version"]).strip(),
         },
         "rounds": args.rounds,
+        "cold_rounds": args.cold_rounds,
         "larder_options": args.larder_option,
         "dropped_caches": args.drop_caches,
         "versions": versions,
@@ -96,6 +105,7 @@ def main():
     steps = add_arguments(parser)
     two = steps.add_parser("run", help="measure")
     two.add_argument("--rounds", type=int, default=3, help="rounds of the warm columns (default 3)")
+    two.add_argument("--cold-rounds", type=int, default=1, help="rounds of the cold column (default 1)")
     two.add_argument("--commands", nargs="+", choices=sorted(COMMANDS), default=["build", "test"])
     two.add_argument("--only", nargs="+", choices=[k.slot for k in CONTESTANTS], help="these contestants only")
     two.add_argument("--json", type=lambda p: Path(p).resolve(), default=Path("siblings.json").resolve())

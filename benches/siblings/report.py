@@ -13,27 +13,30 @@ def table(samples, names, command):
     def median(rows, key):
         return statistics.median(r[key] for r in rows)
 
+    def spread(rows):
+        walls = [r["wall_s"] for r in rows]
+        return f"{seconds(min(walls))} – {seconds(max(walls))}"
+
     lines = [
         f"`cargo {' '.join(COMMANDS[command])}`",
         "",
-        "| with | cold | same commit | min – max | compilers | read | written | next commit | min – max | compilers | read | written |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| with | cold | min – max | same commit | min – max | compilers | read | written | next commit | min – max | compilers | read | written |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for slot, name in names.items():
         cold = pick(slot, "cold")
         if not cold:
             continue
-        row = [name, seconds(median(cold, "wall_s"))]
+        row = [name, seconds(median(cold, "wall_s")), spread(cold)]
         for column in ("same", "next"):
             rows = pick(slot, column)
             if not rows:
                 row += ["–"] * 5
                 continue
-            walls = [r["wall_s"] for r in rows]
             scans = median(rows, "scans")
             row += [
                 seconds(median(rows, "wall_s")),
-                f"{seconds(min(walls))} – {seconds(max(walls))}",
+                spread(rows),
                 f"{median(rows, 'compilers'):.0f}" + (f" + {scans:.0f} scans" if scans else ""),
                 human(median(rows, "read_bytes")),
                 human(median(rows, "written_bytes")),
