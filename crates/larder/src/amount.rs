@@ -1,4 +1,4 @@
-//! Sizes, parts of a disk and spans of time, as people write them: `12GB`, `20%`, `7d`.
+//! Sizes, parts of a disk, spans of time and numbers of things, as people write them: `12GB`, `20%`, `7d`, `1 file`.
 
 use bytesize::ByteSize;
 use serde::Deserialize;
@@ -115,6 +115,15 @@ macro_rules! from_string {
     )*};
 }
 from_string!(Budget Span);
+
+/// So many of something, in words.
+pub(crate) fn count(number: u64, what: &str) -> String {
+    let (stem, end) = match what.strip_suffix('y') {
+        Some(stem) => (stem, if number == 1 { "y" } else { "ies" }),
+        None => (what, if number == 1 { "" } else { "s" }),
+    };
+    format!("{number} {stem}{end}")
+}
 
 #[cfg(test)]
 mod tests {

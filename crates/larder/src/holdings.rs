@@ -1,5 +1,6 @@
 //! What the store holds, as `du` and `status` print it: objects with a version, and tables for people.
 
+use crate::amount::count;
 use crate::origin::Origin;
 use crate::report::{one_line, size};
 use larder_store::{Census, Sums, Totals};
@@ -199,15 +200,6 @@ impl Du {
         let more: Vec<String> = [of(&origin.repository), job, of(&origin.branch)].into_iter().flatten().collect();
         format!("{name}  {}", more.join(" "))
     }
-}
-
-/// So many of something, in words.
-pub(crate) fn count(number: u64, what: &str) -> String {
-    let (stem, end) = match what.strip_suffix('y') {
-        Some(stem) => (stem, if number == 1 { "y" } else { "ies" }),
-        None => (what, if number == 1 { "" } else { "s" }),
-    };
-    format!("{number} {stem}{end}")
 }
 
 /// The file system of the store.

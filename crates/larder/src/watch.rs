@@ -3,6 +3,7 @@
 //! Where there is room this is one look at the file system. Nothing here fails a job, and nobody waits for long: a store
 //! in which others are at work is left to the next job.
 
+use crate::amount::count;
 use crate::commands::gc;
 use crate::disk::{self, Asked, Marks};
 use crate::history;
@@ -55,23 +56,27 @@ fn try_to(store: &Store, settings: &Settings, next: Option<&Request>, talk: &Tal
     let asked = Asked { by_marks: true, unasked: true, expected: &expected, ..Asked::default() };
     let collected = disk::with_request(store, settings, asked, |request| Ok(store.gc(request, &Quietly)?))?;
     if !collected.unreadable.is_empty() {
-        let count = collected.unreadable.len();
+        let unreadable = count(collected.unreadable.len() as u64, "snapshot");
         talk.warn(&format!(
-            "the disk is nearly full, and nothing is evicted: {count} snapshots cannot be read, see `larder gc`"
+            "the disk is nearly full, and nothing is evicted: {unreadable} cannot be read, see `larder gc`"
         ));
         return Ok(());
     }
     if let Some(short) = &collected.plan.short {
         tracing::info!("the disk stays above its low mark: {}", gc::sentence(short));
     }
-    let gone = collected.evicted.iter().filter(|evicted| !evicted.kept).count();
+    let gone = collected.evicted.iter().filter(|evicted| !evicted.kept).count() as u64;
     if gone == 0 && collected.removed.swept.bytes == 0 {
         return Ok(());
     }
     history::collected(store, &collected, talk);
     let freed = ByteSize(collected.removed.swept.bytes).display().si();
     let what = if wanted.bytes > 0 { "disk" } else { "disk's inodes" };
-    talk.say(&format!("more than {} % of the {what} were used: evicted {gone} snapshots, {freed} freed", marks.high));
+    talk.say(&format!(
+        "more than {} % of the {what} were used: evicted {}, {freed} freed",
+        marks.high,
+        count(gone, "snapshot")
+    ));
     Ok(())
 }
 

@@ -180,11 +180,7 @@ impl Store {
             }
         };
         let mut examined = examined;
-        tracing::info!(
-            "{} snapshots have the exact key, {} are tried in order of preference",
-            exact.len(),
-            order.len()
-        );
+        tracing::info!("snapshots with the exact key: {}; tried in order of preference: {}", exact.len(), order.len());
         for found in &order {
             let Some(snapshot) = load_or_warn(found, events) else { continue };
             // Names of snapshots hold a shortened digest of their key.

@@ -1,6 +1,7 @@
 //! `larder audit`: the faults of workflows and composite actions.
 
 use super::is_json;
+use crate::amount::count;
 use crate::cli::{AuditArgs, AuditOutput, Color, FailOn, Global};
 use crate::report::audit::{Report, text};
 use crate::report::{print, print_json};
@@ -64,11 +65,10 @@ pub(super) fn run(global: &Global, args: &AuditArgs) -> Result<u8> {
 }
 
 fn summary(findings: &[Finding], files: usize) -> String {
-    let count = |severity: Severity| findings.iter().filter(|finding| finding.severity == severity).count();
-    let words = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
-    let kinds =
-        [Severity::Error, Severity::Warning, Severity::Note].map(|severity| words(count(severity), severity.name()));
-    format!("{} in {}", kinds.join(", "), words(files, "file"))
+    let kinds = [Severity::Error, Severity::Warning, Severity::Note].map(|severity| {
+        count(findings.iter().filter(|finding| finding.severity == severity).count() as u64, severity.name())
+    });
+    format!("{} in {}", kinds.join(", "), count(files as u64, "file"))
 }
 
 /// Whether stdout gets colour.

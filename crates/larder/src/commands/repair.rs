@@ -1,6 +1,7 @@
 //! `larder verify --repair`: mend a damaged store, and say what was done.
 
 use super::{is_json, millis, say_no_store, store_path};
+use crate::amount::count;
 use crate::cargo;
 use crate::cli::Global;
 use crate::exit;
@@ -127,10 +128,10 @@ fn text(report: &Repair) -> String {
             more => format!(" and {more} more"),
         };
         text.push_str(&format!(
-            "the snapshot {} ({}) lacks {} files: {}{more}\n",
+            "the snapshot {} ({}) lacks {}: {}{more}\n",
             lacking.snapshot,
             one_line(&lacking.key),
-            lacking.files,
+            count(lacking.files, "file"),
             names.join(", ")
         ));
     }
@@ -145,9 +146,9 @@ fn text(report: &Repair) -> String {
         (count, false) => format!("; {count} digested for the first time"),
     };
     text.push_str(&format!(
-        "{state}: {} snapshots, {} blobs, {} read in {} ms{digested}\n",
-        report.snapshots,
-        report.blobs,
+        "{state}: {}, {}, {} read in {} ms{digested}\n",
+        count(report.snapshots, "snapshot"),
+        count(report.blobs, "blob"),
         ByteSize(report.bytes).display().si(),
         report.duration_ms
     ));

@@ -1,6 +1,7 @@
 //! `larder rm`: remove snapshots, and what only they needed.
 
 use super::{is_json, open_store};
+use crate::amount::count;
 use crate::cli::{Global, RmArgs};
 use crate::history;
 use crate::report::{self, Rm, SCHEMA_VERSION};
@@ -60,12 +61,12 @@ pub(super) fn run(global: &Global, args: &RmArgs) -> Result<u8> {
             dry_run: args.dry_run,
         })?;
     } else if !global.quiet {
-        let snapshots = removed.snapshots.len();
+        let snapshots = count(removed.snapshots.len() as u64, "snapshot");
         let line = match args.dry_run {
-            true => format!("would remove {snapshots} snapshots and what only they need\n"),
+            true => format!("would remove {snapshots} and what nothing else needs\n"),
             false => format!(
-                "removed {snapshots} snapshots and {} blobs, {} freed\n",
-                removed.blobs,
+                "removed {snapshots} and {}, {} freed\n",
+                count(removed.blobs, "blob"),
                 ByteSize(removed.bytes).display().si()
             ),
         };

@@ -1,6 +1,7 @@
 //! `larder verify`: read everything and check it.
 
 use super::{is_json, millis, open_store};
+use crate::amount::count;
 use crate::cli::Global;
 use crate::exit;
 use crate::report::{self, Damage, SCHEMA_VERSION, Verify};
@@ -40,20 +41,20 @@ pub(super) fn run(global: &Global) -> Result<u8> {
             report::print(&format!("damaged: {path}: {reason}\n"))?;
         }
         let line = format!(
-            "{}: {} snapshots, {} blobs, {} read in {} ms{}{}\n",
+            "{}: {}, {}, {} read in {} ms{}{}\n",
             if report.clean { "intact" } else { "damaged" },
-            report.snapshots,
-            report.blobs,
+            count(report.snapshots, "snapshot"),
+            count(report.blobs, "blob"),
             ByteSize(report.bytes).display().si(),
             report.duration_ms,
-            count(report.digested, "digested for the first time"),
-            count(report.set_aside, "set aside earlier: the files they held are made again by the next build"),
+            if_any(report.digested, "digested for the first time"),
+            if_any(report.set_aside, "set aside earlier: the files they held are made again by the next build"),
         );
         report::print(&line)?;
     }
     Ok(if report.clean { 0 } else { exit::FAILED })
 }
 
-fn count(count: u64, what: &str) -> String {
+fn if_any(count: u64, what: &str) -> String {
     if count > 0 { format!("; {count} {what}") } else { String::new() }
 }

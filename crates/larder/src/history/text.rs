@@ -4,6 +4,7 @@
 //! something is escaped, so that a job's name is never markup.
 
 use super::figures::{Lineage, NeverReused, Report, Totals};
+use crate::amount::count;
 use crate::report::one_line;
 use bytesize::ByteSize;
 use std::fmt::Write as _;
@@ -102,7 +103,7 @@ pub(crate) fn terminal(report: &Report) -> String {
             if totals.failures > 0 { format!(", {} failed", number(totals.failures)) } else { String::new() };
         line("saves", format!("{}, {} added{failures}", number(totals.saves), bytes(totals.added_bytes)));
         if totals.freed_bytes > 0 || totals.evictions > 0 {
-            line("evicted", format!("{} snapshots, {} freed", number(totals.evictions), bytes(totals.freed_bytes)));
+            line("evicted", format!("{}, {} freed", count(totals.evictions, "snapshot"), bytes(totals.freed_bytes)));
         }
     }
     if let Some(stored) = report.store.stored_bytes {

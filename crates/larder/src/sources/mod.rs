@@ -12,10 +12,12 @@
 //! | `checkout` | what is there now, compared with what snapshots were built from: the nearest |
 //! | `record` | at a save: the stamps, and the notes that a later restore needs |
 //! | `users` | the target directories that the times are right for |
+//! | `documented` | what rustdoc read, which names nothing |
 //! | `verdict` | what changed, and what must be touched for it |
 //! | `stamp` | at a restore: the times |
 
 mod checkout;
+mod documented;
 mod record;
 mod rules;
 mod stamp;
@@ -55,6 +57,8 @@ pub(crate) struct Sources {
     hidden: Vec<PathBuf>,
     /// Target directories in the trees that are not the project's own.
     foreign: Vec<PathBuf>,
+    /// Files and folders in the trees that version control ignores, but for target directories.
+    unlisted: Vec<PathBuf>,
     /// Folders that a manifest names and that are not there.
     missing: Vec<PathBuf>,
     /// CARGO_HOME, whose sources never change.
@@ -89,6 +93,7 @@ impl Sources {
             listed: Vec::new(),
             hidden,
             foreign: Vec::new(),
+            unlisted: Vec::new(),
             missing: Vec::new(),
             cargo_home: site.cargo_home.map(Path::to_path_buf),
             extra,
@@ -160,7 +165,9 @@ impl Sources {
         let found = larder_fs::walk_chosen(&Dir::open(tree)?, &choose)?;
         let files = found.files.iter().map(|file| found.relative(file.dir, &file.name));
         let links = found.symlinks.iter().map(|link| found.relative(link.dir, &link.name));
-        self.foreign.extend(chooser.targets());
+        let (targets, ignored) = chooser.left_out();
+        self.foreign.extend(targets);
+        self.unlisted.extend(ignored);
         let paths: Vec<PathBuf> = files.chain(links).map(|relative| tree.join(relative)).collect();
         self.listed.extend(paths.iter().map(|path| Source { path: path.clone(), listed: true }));
         Ok(paths)

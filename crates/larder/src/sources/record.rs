@@ -1,6 +1,6 @@
 //! What a save writes down beside the results: the stamps of all sources, and notes about the units.
 
-use super::Sources;
+use super::{Sources, documented};
 use crate::cargo::Project;
 use crate::host;
 use crate::settings::Settings;
@@ -18,7 +18,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 /// Notes of another version are not read: the snapshot is then one without stamps.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// What a restore must know besides the stamps. Written and read by this module alone.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub(crate) struct Notes {
     version: u32,
     /// The folders of the path packages, as bytes.
     packages: Vec<OsString>,
+    /// What version control ignores in packages that were documented only, as bytes.
+    unlisted: Vec<OsString>,
     /// The lock file that they were built with.
     pub(crate) lock: Option<Lock>,
     /// The units, with what each was made from.
@@ -69,7 +71,8 @@ impl Notes {
 
     /// The same notes with every path as `name` gives it.
     fn renamed(mut self, name: impl Fn(&Path) -> PathBuf) -> Self {
-        self.packages.iter_mut().for_each(|path| *path = name(Path::new(path)).into_os_string());
+        let own = self.packages.iter_mut().chain(&mut self.unlisted);
+        own.for_each(|path| *path = name(Path::new(path)).into_os_string());
         for path in self.units.units.iter_mut().flat_map(|unit| &mut unit.inputs) {
             *path = name(path);
         }
@@ -88,6 +91,11 @@ impl Notes {
     /// The folders of the path packages.
     pub(crate) fn packages(&self) -> BTreeSet<PathBuf> {
         self.packages.iter().map(PathBuf::from).collect()
+    }
+
+    /// What version control ignores in packages that were documented only: files, and folders.
+    pub(super) fn unlisted(&self) -> impl Iterator<Item = &Path> {
+        self.unlisted.iter().map(Path::new)
     }
 
     /// Every path that some unit names: files, and folders for all that they hold.
@@ -253,6 +261,7 @@ impl Review for Record<'_> {
         let mut notes = Notes {
             version: VERSION,
             packages: sources.package_dirs().map(|dir| dir.clone().into_os_string()).collect(),
+            unlisted: Vec::new(),
             lock: lock_of(self.project),
             given: given(&units),
             units,
@@ -278,6 +287,7 @@ impl Review for Record<'_> {
                 reasons: why.reasons,
             })
             .collect();
+        notes.unlisted = documented::unlisted(&notes, before.map(|before| &before.notes), sources);
         *self.compiled.lock().expect("no thread panics while recording") = Some(Compiled::of(&notes.built));
         let sum = |millis: &mut dyn Iterator<Item = u64>| millis.fold(0, u64::saturating_add);
         let build_ms = sum(&mut notes.units.units.iter().map(|unit| unit.millis));

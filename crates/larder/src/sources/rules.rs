@@ -78,6 +78,7 @@ const TARGET_MARKS: [&str; 2] = ["CACHEDIR.TAG", ".rustc_info.json"];
 pub(super) struct Chooser<'a> {
     hidden: &'a [PathBuf],
     targets: Mutex<Vec<PathBuf>>,
+    ignored: Mutex<Vec<PathBuf>>,
     levels: Mutex<HashMap<OsString, Arc<Level>>>,
     top: Arc<Level>,
 }
@@ -96,12 +97,13 @@ impl<'a> Chooser<'a> {
                 }
             }
         }
-        Self { hidden, targets: Mutex::default(), levels: Mutex::new(HashMap::new()), top }
+        Self { hidden, targets: Mutex::default(), ignored: Mutex::default(), levels: Mutex::new(HashMap::new()), top }
     }
 
-    /// The target directories that were met and not entered.
-    pub(super) fn targets(self) -> Vec<PathBuf> {
-        self.targets.into_inner().expect("no thread panics while choosing")
+    /// The target directories that were met and not entered; and files and other folders that are ignored.
+    pub(super) fn left_out(self) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        let inner = |list: Mutex<Vec<PathBuf>>| list.into_inner().expect("no thread panics while choosing");
+        (inner(self.targets), inner(self.ignored))
     }
 
     /// Takes out of a listing what is no source.
@@ -135,9 +137,11 @@ impl<'a> Chooser<'a> {
                 return false;
             }
             let ignored = level.ignores(&path, is_dir);
-            // Target directories are what most projects ignore, and nobody enters them.
-            if ignored && is_dir && TARGET_MARKS.iter().all(|mark| larder_fs::exists(&path.join(mark))) {
-                self.targets.lock().expect("no thread panics while choosing").push(path);
+            if ignored {
+                // Target directories are what most projects ignore, and nobody enters them.
+                let is_target = is_dir && TARGET_MARKS.iter().all(|mark| larder_fs::exists(&path.join(mark)));
+                let list = if is_target { &self.targets } else { &self.ignored };
+                list.lock().expect("no thread panics while choosing").push(path);
             }
             !ignored
         });

@@ -1,8 +1,8 @@
 //! What changed in a checkout since a snapshot, and what must be touched so that cargo sees it: the rules of
 //! `larder_cargo::freshness`, with the files that make them true here.
 
-use super::Sources;
 use super::record::Notes;
+use super::{Sources, documented};
 use larder_cargo::freshness::{self, Change, Facts, judge, judged_by_cargo, package_of};
 use larder_cargo::table::{Reader, Unit};
 use larder_store::{Observed, Stamp, State};
@@ -30,7 +30,7 @@ impl Verdict {
         let mut packages = notes.packages();
         packages.extend(sources.package_dirs().cloned());
         let named = notes.named();
-        let documented = documented(changes, notes, sources, &packages);
+        let documented = documented::changed(changes, notes, sources, &packages);
         let facts = Facts {
             packages: &packages,
             is_named: &|path| documented.contains(path) || path.ancestors().any(|path| named.contains(path)),
@@ -48,6 +48,9 @@ impl Verdict {
         let differing_packages =
             differing.iter().filter_map(|path| package_of(path, &packages)).map(Path::to_path_buf).collect();
         let mut verdict = Self { packages, whole, files: BTreeMap::new(), differing, differing_packages };
+        if verdict.whole.scripts.is_none() {
+            verdict.whole.scripts = documented::lacking(changes, notes, sources, &verdict).map(Path::to_path_buf);
+        }
         verdict.touch_readers(notes, sources, observed);
         verdict
     }
@@ -135,26 +138,6 @@ impl Verdict {
         };
         found.map(PathBuf::as_path)
     }
-}
-
-/// Changed Rust sources of packages that were documented and not compiled. rustdoc names none, and cargo looks at them all.
-fn documented<'c>(
-    changes: &'c [(PathBuf, Change)],
-    notes: &Notes,
-    sources: &Sources,
-    packages: &BTreeSet<PathBuf>,
-) -> BTreeSet<&'c Path> {
-    let is_doc = |unit: &&Unit| unit.target.starts_with("doc-");
-    let is_script = |unit: &Unit| unit.is_run() || unit.target.starts_with("build-script-");
-    let local = || notes.units.units.iter().filter(|unit| unit.local);
-    let compiled: BTreeSet<&str> =
-        local().filter(|unit| !is_doc(unit) && !is_script(unit)).map(|unit| &*unit.package).collect();
-    let names = local().filter(is_doc).map(|unit| &*unit.package).filter(|name| !compiled.contains(name));
-    let dirs: BTreeSet<&Path> =
-        names.filter_map(|name| sources.packages.get(name)).flatten().map(PathBuf::as_path).collect();
-    let changed = changes.iter().filter(|(_, change)| *change == Change::Changed).map(|(path, _)| path.as_path());
-    let is_rust = |path: &&Path| path.extension().is_some_and(|extension| extension == "rs");
-    changed.filter(is_rust).filter(|path| package_of(path, packages).is_some_and(|dir| dirs.contains(dir))).collect()
 }
 
 /// Whether a path is in a list, or anything below it.

@@ -256,7 +256,7 @@ fn ls_shows_and_rm_removes() {
     snapshot!(sandbox, sandbox.said(["rm", "--dry-run", newest, "--key", "one"]), @"
     exit code 0
     --- stdout
-    would remove 2 snapshots and what only they need
+    would remove 2 snapshots and what nothing else needs
     ");
     assert_eq!(listed(&sandbox).len(), 3);
     let removed = sandbox.json(["rm", newest, oldest, newest]);

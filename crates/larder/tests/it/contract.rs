@@ -374,7 +374,7 @@ fn verify_exits_1_for_damage_and_0_for_leftovers() {
     snapshot!(sandbox, sandbox.said(["verify"]), @"
     exit code 0
     --- stdout
-    intact: 1 snapshots, 1 blobs, 100.0 kB read in [N] ms
+    intact: 1 snapshot, 1 blob, 100.0 kB read in [N] ms
     --- stderr
     larder: digesting (1)
     ");
@@ -388,7 +388,7 @@ fn verify_exits_1_for_damage_and_0_for_leftovers() {
     snapshot!(sandbox, sandbox.said(["verify"]), @"
     exit code 0
     --- stdout
-    intact: 1 snapshots, 0 blobs, 0 B read in [N] ms; 1 set aside earlier: the files they held are made again by the next build
+    intact: 1 snapshot, 0 blobs, 0 B read in [N] ms; 1 set aside earlier: the files they held are made again by the next build
     --- stderr
     larder: digesting (1)
     ");

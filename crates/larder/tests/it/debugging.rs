@@ -70,7 +70,7 @@ fn a_first_run_an_unchanged_one_and_one_after_an_edit() {
     larder: key cargo-build-[KEY], scope local
     larder: the snapshot is for [ROOT]/app/target
     larder: without an exact key the nearest snapshot of the place will do
-    larder: 0 snapshots have the exact key, 0 are tried in order of preference
+    larder: snapshots with the exact key: 0; tried in order of preference: 0
     larder: a miss: no snapshot can be used, and the directories stay as they are
     larder: linker: [THIS]
     larder: key part rustc: [THIS]
@@ -115,7 +115,7 @@ fn a_first_run_an_unchanged_one_and_one_after_an_edit() {
     larder: without an exact key the nearest snapshot of the place will do
     larder: considered [ID] (cargo-build-[KEY]) of the same job: 0 sources differ, 0 units to build again, predicted [N] s
     larder: [ID] has the exact key and leaves nothing to build: no other is judged
-    larder: 1 snapshots have the exact key, 1 are tried in order of preference
+    larder: snapshots with the exact key: 1; tried in order of preference: 1
     larder: [ID] is taken
     larder: [N] files made by copy
     larder: not by hardlink: copying was asked for
@@ -149,7 +149,7 @@ fn a_first_run_an_unchanged_one_and_one_after_an_edit() {
     larder: without an exact key the nearest snapshot of the place will do
     larder: considered [ID] (cargo-build-[KEY]) of the same job: 2 sources differ, 3 units to build again, predicted [N] s
     larder: considered [ID] (cargo-build-[KEY]) of the same job: 2 sources differ, 3 units to build again, predicted [N] s
-    larder: 2 snapshots have the exact key, 2 are tried in order of preference
+    larder: snapshots with the exact key: 2; tried in order of preference: 2
     larder: 3 units are certain to be built again and are not materialised
     larder: [ID] is taken
     larder: [ID] is not needed: [ID] came first
@@ -242,7 +242,7 @@ fn in_a_workflow_details_are_folded_and_damage_is_marked() {
     larder: the snapshot is for [ROOT]/tree
     ::endgroup::
     ::group::larder: the restore, step by step
-    larder: 1 snapshots have the exact key, 1 are tried in order of preference
+    larder: snapshots with the exact key: 1; tried in order of preference: 1
     ::endgroup::
     ::warning title=larder::the blob [ROOT]/store/[BLOB] is damaged: its length is 6 instead of 100000 bytes; it was moved to [ROOT]/store/[SET ASIDE]
     ::group::larder: the restore, step by step

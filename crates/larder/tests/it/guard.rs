@@ -196,7 +196,7 @@ fn with_nothing_left_at_all_room_can_be_made() {
     let mut job =
         sandbox.larder(args(["run", "--key", "d", "--path"]).with(sandbox.path("tree")).and(["--", "echo", "built"]));
     let done = said(job.env("LARDER_GUARD", "1")).ok();
-    assert!(done.out.contains("built") && done.err.contains("evicted 1 snapshots"), "{done}");
+    assert!(done.out.contains("built") && done.err.contains("evicted 1 snapshot"), "{done}");
     (1..=filled.get()).for_each(|n| fs::remove_file(sandbox.path(&format!("hoard-{n}"))).unwrap());
     sandbox.said(["verify"]).ok();
     fill(&sandbox.path("tree/own"), 7, 4);

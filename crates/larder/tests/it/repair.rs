@@ -25,7 +25,7 @@ fn a_store_that_lost_this_and_that() {
     snapshot!(sandbox, sandbox.said(["verify", "--repair"]), @"
     exit code 0
     --- stdout
-    intact: 1 snapshots, 1 blobs, 100.0 kB read in [N] ms
+    intact: 1 snapshot, 1 blob, 100.0 kB read in [N] ms
     --- stderr
     larder: digesting (1)
     ");
@@ -46,7 +46,7 @@ fn a_store_that_lost_this_and_that() {
     [ROOT]/store/FORMAT: no FORMAT says what this is, but everything in it is this version's; would be written anew
     [ROOT]/store/tmp/0123456789abcdef: a process that is gone left it; would be swept
     [ROOT]/store/snapshots/notes.txt: larder never makes such a file here; would be moved to quarantine
-    damaged, and nothing was changed: 1 snapshots, 1 blobs, 100.0 kB read in [N] ms
+    damaged, and nothing was changed: 1 snapshot, 1 blob, 100.0 kB read in [N] ms
     --- stderr
     larder: digesting (1)
     ");
@@ -58,14 +58,14 @@ fn a_store_that_lost_this_and_that() {
     [ROOT]/store/FORMAT: no FORMAT says what this is, but everything in it is this version's; written anew
     [ROOT]/store/tmp/0123456789abcdef: a process that is gone left it; swept
     [ROOT]/store/snapshots/notes.txt: larder never makes such a file here; moved to [ROOT]/store/quarantine/snapshots-notes.txt.[RANDOM]
-    intact: 1 snapshots, 1 blobs, 100.0 kB read in [N] ms
+    intact: 1 snapshot, 1 blob, 100.0 kB read in [N] ms
     --- stderr
     larder: digesting (1)
     ");
     snapshot!(sandbox, sandbox.said(["verify"]), @"
     exit code 0
     --- stdout
-    intact: 1 snapshots, 1 blobs, 100.0 kB read in [N] ms
+    intact: 1 snapshot, 1 blob, 100.0 kB read in [N] ms
     --- stderr
     larder: digesting (1)
     ");

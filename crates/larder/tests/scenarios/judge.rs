@@ -9,7 +9,7 @@
 
 use crate::cargo::{Done, Says, Units, Verb};
 use crate::content::Content;
-use crate::step::{Checkout, Compiles, Scenario, Step, Undisturbed};
+use crate::step::{Checkout, Compiles, NEAREST, Scenario, Step, Undisturbed};
 use crate::world::{Layout, World};
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -57,10 +57,12 @@ fn say(line: &str) {
 pub(crate) fn judge(name: &str, scenario: &Scenario) {
     let extent = extent();
     let mut faults = String::new();
+    // One of several commands is a matrix of its own.
+    let several = scenario.steps.iter().any(|step| step.verb.is_some());
     for layout in [Layout::Hashed, Layout::ByUnit] {
         for verb in Verb::ALL {
             let own = (layout, verb) == (Layout::Hashed, scenario.verb);
-            if !own && extent != Extent::Full {
+            if !own && (extent != Extent::Full || several && verb != scenario.verb) {
                 continue;
             }
             if extent == Extent::Full {
@@ -102,16 +104,20 @@ impl Trial<'_> {
             if self.scenario.project.locked && (number == 0 || content.manifests() != before.manifests()) {
                 content = self.world.lock(&content, step);
             }
+            let again = history.iter().zip(&self.scenario.steps).any(|(earlier, of)| {
+                *earlier == content && (of.place, of.words, &of.env) == (step.place, step.words, &step.env)
+            });
             history.push(content.clone());
             says = step.says.unwrap_or(says);
-            let found = self.step(step, &content, says);
+            let found = self.step(step, &content, says, again);
             faults.extend(found.into_iter().map(|fault| format!("step {number}, {}:\n{fault}", step.what)));
         }
         faults.extend(self.world.verify().err().map(|damage| format!("the store is not sound: {damage}")));
         faults
     }
 
-    fn step(&self, step: &Step, content: &Content, says: &str) -> Vec<String> {
+    /// `again` says that there was a step from the very same state.
+    fn step(&self, step: &Step, content: &Content, says: &str, again: bool) -> Vec<String> {
         let verb = step.verb.unwrap_or(self.verb);
         let app = self.world.check_out(content, step);
         if step.killed {
@@ -151,10 +157,15 @@ impl Trial<'_> {
         }
         if let Some(cargo) = self.undisturbed(step, verb, content) {
             let compiled = if own { &expected } else { &done.compiled };
-            if !relates(step.undisturbed, compiled, &cargo.compiled) {
+            // Going back may cost a command more than that of the scenario, as clippy has one unit for all profiles.
+            let how = match step.undisturbed {
+                Undisturbed::Same if !own && again => Undisturbed::Fewer(NEAREST),
+                how => how,
+            };
+            if !relates(how, compiled, &cargo.compiled) {
                 let who = if own { "the scenario" } else { "under larder" };
                 let both = format!("{who}: {compiled:?}\nundisturbed: {:?}", cargo.compiled);
-                faults.push(format!("not as undisturbed, {}:\n{both}\n{}", step.undisturbed, done.talk));
+                faults.push(format!("not as undisturbed, {how}:\n{both}\n{}", done.talk));
             }
         }
         faults

@@ -28,7 +28,7 @@ scenarios! {
         .without("app/src/part.rs")
         .test([
             step("src/tests.rs").replace("app/src/tests.rs", "inner", "core")
-                .compiles(&["app lib-test"]).says("test tests::core ... ok"),
+                .compiles(&["app lib-test"]).says("test tests::core ... ok").more("only a job that builds tests names it"),
         ]);
 
     edit_seen_by_clippy => package().saying("unused variable: `first`")

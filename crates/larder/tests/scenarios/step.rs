@@ -107,7 +107,7 @@ pub(crate) struct Step {
     pub(crate) undisturbed: Undisturbed,
     /// Why the outputs may be stale: nobody can know of the change.
     pub(crate) stale: Option<&'static str>,
-    /// The command that does not see what makes the step fail, and why: it goes on as if nothing had happened.
+    /// The command that does not see what the step does, and why: it goes on as if nothing had happened.
     pub(crate) blind: Option<(Verb, &'static str)>,
 }
 

@@ -3,6 +3,7 @@
 //! Cargo alone, in a checkout that stays, builds only who names them. In a fresh checkout without a cache all is built,
 //! and so is right: larder must be too.
 
+use crate::cargo::Verb;
 use crate::projects::{RUN, SCRIPT, manifest, package, saying, scripted, workspace};
 use crate::scenarios;
 use crate::step::{NOTHING, Project, UNSEEN, step};
@@ -140,7 +141,8 @@ scenarios! {
         ]);
 
     a_test_that_is_not_built => reading("tests/whole.rs").saying("one").with("app/tool/tests/whole.rs", "// one\n").build([
-        step("changed").write("app/tool/tests/whole.rs", "// two\n").compiles(&["tool bin"]).says("two").more(UNSEEN),
+        step("changed").write("app/tool/tests/whole.rs", "// two\n").compiles(&["tool bin"]).says("two").more(UNSEEN)
+            .blind(Verb::Test, "a test that is built names its source, and nobody else is believed to read it"),
     ]);
 
     a_test_that_nobody_could_read => package().with("app/examples/show.rs", "fn main() {}\n").build([
@@ -161,6 +163,17 @@ scenarios! {
     made_by_another_package_and_ignored => made_by_another().with("app/user/.gitignore", "/src/generated.rs\n").build([
         step("the same commit").compiles(MADE).more(LACKING),
     ]);
+
+    /// rustdoc names no files, so nobody knows that it wants this one.
+    made_for_documentation => package().saying("A word.").with("app/.gitignore", "/target\n/src/generated.rs\n")
+        .with("app/build.rs", "fn main() {\n    println!(\"cargo::rerun-if-changed=build.rs\");\n    std::fs::write(\"src/generated.rs\", \"/// A word.\\npub const WORD: u8 = 1;\\n\").unwrap();\n}\n")
+        .with("app/src/lib.rs", "pub mod generated;\n").without("app/src/main.rs").without("app/src/part.rs").without("app/tests/whole.rs")
+        .doc([
+            step("the same commit").more(LACKING),
+            step("an edit").write("app/src/lib.rs", "//! Edited.\npub mod generated;\n").compiles(&["app script", "app run", "app doc"]).more(LACKING),
+            step("the same commit").more(LACKING),
+            step("the script").replace("app/build.rs", "A word", "The word").compiles(&["app script", "app run", "app doc"]).says("The word."),
+        ]);
 
     /// As long as the file is there nothing need be made.
     made_by_another_package_in_a_kept_checkout => made_by_another().build([
