@@ -42,6 +42,8 @@ pub enum Change {
 pub struct Facts<'a> {
     /// The folders of all path packages, those of the snapshot as well as those of today.
     pub packages: &'a BTreeSet<PathBuf>,
+    /// The folders of workspaces, and of packages that have none.
+    pub roots: &'a BTreeSet<PathBuf>,
     /// Whether the dep-info or the rerun list of some unit names this file, or a folder that holds it.
     pub is_named: &'a dyn Fn(&Path) -> bool,
     /// Whether some unit names a file in this folder.
@@ -74,7 +76,7 @@ pub fn judge<'a>(changes: impl IntoIterator<Item = (&'a Path, Change)>, facts: &
     let mut verdict = Verdict::default();
     for (path, change) in changes {
         let named = (facts.is_named)(path);
-        if judged_by_cargo(path, facts.packages) || (!named && (facts.is_ignored)(path)) {
+        if judged_by_cargo(path, facts.packages, facts.roots) || (!named && (facts.is_ignored)(path)) {
             continue;
         }
         let package = package_of(path, facts.packages);
@@ -147,11 +149,13 @@ fn is_rust(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "rs")
 }
 
-/// Whether cargo reads this file itself and hashes what matters in it, whatever its time.
-pub fn judged_by_cargo(path: &Path, packages: &BTreeSet<PathBuf>) -> bool {
+/// Whether cargo reads this file itself and hashes what matters in it, whatever its time. Elsewhere such a name is one like
+/// any other: a template, or data of a test.
+pub fn judged_by_cargo(path: &Path, packages: &BTreeSet<PathBuf>, roots: &BTreeSet<PathBuf>) -> bool {
+    let Some(dir) = path.parent() else { return false };
     match path.file_name().and_then(|name| name.to_str()) {
-        Some("Cargo.lock" | "rust-toolchain" | "rust-toolchain.toml") => true,
-        Some("Cargo.toml") => path.parent().is_some_and(|dir| !packages.contains(dir)),
+        Some("Cargo.lock" | "rust-toolchain" | "rust-toolchain.toml") => roots.contains(dir) || packages.contains(dir),
+        Some("Cargo.toml") => roots.contains(dir) && !packages.contains(dir),
         _ => false,
     }
 }
@@ -162,8 +166,10 @@ mod tests {
 
     fn verdict(changes: &[(&str, Change)]) -> Verdict {
         let packages = ["/w/a", "/w/a/nested", "/s"].map(PathBuf::from).into();
+        let roots = ["/w", "/s"].map(PathBuf::from).into();
         let facts = Facts {
             packages: &packages,
+            roots: &roots,
             is_named: &|path| path.ends_with("src/lib.rs") || path.starts_with("/w/a/data"),
             names_below: &|dir| dir == Path::new("/w/a/benches"),
             is_ignored: &|path| path.extension().is_some_and(|extension| extension == "md"),
@@ -220,7 +226,8 @@ mod tests {
     #[test]
     fn an_example_is_shown_by_macros_and_a_test_is_not() {
         let packages = [PathBuf::from("/a")].into();
-        let facts = Facts { packages: &packages, is_named: &|_| true, names_below: &|_| true, is_ignored: &|_| false };
+        let (is_named, is_ignored) = (&|_: &Path| true, &|_: &Path| false);
+        let facts = Facts { packages: &packages, roots: &packages, is_named, names_below: is_named, is_ignored };
         let found = |path: &str| judge([(Path::new(path), Change::Changed)], &facts);
         assert_eq!(found("/a/examples/x.rs").macros_within.len(), 1);
         assert_eq!(found("/a/tests/x.json").readers_within.len(), 1);
@@ -235,5 +242,8 @@ mod tests {
             assert_eq!(verdict(&[(path, Change::Changed)]), Verdict::default(), "{path}");
         }
         assert!(verdict(&[("/w/a/Cargo.toml", Change::Changed)]).packages.contains_key(Path::new("/w/a")));
+        for path in ["/w/data/Cargo.lock", "/w/data/Cargo.toml", "/w/data/rust-toolchain.toml"] {
+            assert!(verdict(&[(path, Change::Changed)]).everything.is_some(), "a macro may read {path}");
+        }
     }
 }

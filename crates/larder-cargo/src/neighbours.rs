@@ -71,8 +71,8 @@ pub fn outside(
     outside
 }
 
-/// The folders that the pattern of a member means.
-fn expand(root: &Path, pattern: &str, list: List<'_>) -> Vec<PathBuf> {
+/// The folders that the pattern of a member means, there or not.
+pub fn expand(root: &Path, pattern: &str, list: List<'_>) -> Vec<PathBuf> {
     let mut found = vec![root.to_owned()];
     for component in Path::new(pattern).components() {
         let Component::Normal(part) = component else {

@@ -54,7 +54,7 @@ pub use restore::{AddRequest, Guide, Outcome, RestoreRequest, Restored, Root, Wa
 pub use save::{Review, SaveRequest, Saved};
 pub use session::Use;
 pub use snapshot::{Found, Header, Place, PlaceRoots, RootSummary, Snapshot, Worth, decode_manifests, encode, parse};
-pub use sources::{Observed, Source, Time};
+pub use sources::{Observed, Remembered, Source, Time};
 pub use store::{FORMAT_VERSION, Store};
 pub use sweep::{Grace, Swept};
 pub use trees::TreeKind;

@@ -17,6 +17,9 @@ use std::path::{Component, Path};
 /// The header part with the digest of what a snapshot was built from. It belongs to no key.
 pub const SOURCES: &str = "sources";
 
+/// No file has this length, in bytes.
+const UNKNOWN_SIZE: u64 = u64::MAX;
+
 /// What a snapshot was built from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
@@ -67,6 +70,16 @@ impl Stamp {
     /// The path as the operating system takes it.
     pub fn path(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.path))
+    }
+
+    /// Makes it differ from whatever the source holds.
+    pub(crate) fn doubt(&mut self) {
+        self.state = State::File { size: UNKNOWN_SIZE, digest: Digest([0; 32]) };
+    }
+
+    /// Whether nobody knows what the source held.
+    pub fn is_doubted(&self) -> bool {
+        matches!(self.state, State::File { size: UNKNOWN_SIZE, .. })
     }
 
     /// Whether it is a directory.

@@ -20,9 +20,12 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Changes when the record does; another version is no record.
 const VERSION: u32 = 1;
+/// How seldom a file system changes its times that keeps whole seconds, or two as FAT does.
+const COARSE_TICK: Duration = Duration::from_secs(2);
 /// How often a file that changes while it is digested is tried.
 const ATTEMPTS: u32 = 5;
 
@@ -71,7 +74,7 @@ struct Entry {
 }
 
 /// What must be equal for a file to be the same, unread.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Proof {
     ino: u64,
     size: u64,
@@ -87,11 +90,49 @@ impl Proof {
 
 type Known = HashMap<Vec<u8>, (Proof, Digest)>;
 
+/// Sources as they were when they were last written down.
+#[derive(Clone, Debug, Default)]
+pub struct Remembered {
+    known: Known,
+}
+
+impl Remembered {
+    /// Their paths.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.known.keys().map(|path| Path::new(OsStr::from_bytes(path)))
+    }
+
+    /// Whether the source was there then.
+    pub fn knows(&self, path: &Path) -> bool {
+        self.known.contains_key(path.as_os_str().as_bytes())
+    }
+
+    /// Whether a file or link holds something else than then, or was not there.
+    pub fn has_other(&self, stamp: &Stamp) -> bool {
+        match &stamp.state {
+            State::File { digest, .. } | State::Symlink { target: digest } => {
+                self.known.get(&stamp.path).is_none_or(|(_, then)| then != digest)
+            }
+            State::Dir { .. } => false,
+        }
+    }
+
+    /// The files and links that may have held something else since, though they may hold the same now: whoever writes to one, or
+    /// puts another in its place, or only gives it another time, changes what the kernel says of it.
+    pub fn disturbed<'o>(&self, now: &'o Observed) -> Vec<&'o Stamp> {
+        let disturbed = |(stamp, meta): &(&Stamp, &Meta)| {
+            let same = self.known.get(&stamp.path).is_some_and(|(then, _)| *then == Proof::of(meta));
+            !stamp.is_dir() && (!same || self.has_other(stamp))
+        };
+        now.stamps.iter().zip(&now.metas).filter(disturbed).map(|(stamp, _)| stamp).collect()
+    }
+}
+
 impl Store {
     /// Looks at sources; those that the record of `root` proves unchanged are not read. `hidden` names the
     /// directory entries that do not count as part of a directory's listing.
     pub fn observe(&self, root: &Path, mut sources: Vec<Source>, hidden: &(dyn Fn(&Path) -> bool + Sync)) -> Observed {
-        let known = self.recorded(root).unwrap_or_default();
+        let known = self.recorded(root).map(Record::usable).unwrap_or_default();
         sources.sort_unstable_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
         // Whoever both listed and named a source listed it.
         sources.dedup_by(|later, first| {
@@ -138,10 +179,11 @@ impl Store {
             return Ok(());
         }
         let entry = |(stamp, meta): (&Stamp, &Meta)| match &stamp.state {
-            State::File { digest, .. } => {
+            _ if stamp.is_doubted() => None,
+            State::File { digest, .. } | State::Symlink { target: digest } => {
                 Some(Entry { path: stamp.path.clone(), proof: Proof::of(meta), digest: *digest })
             }
-            State::Symlink { .. } | State::Dir { .. } => None,
+            State::Dir { .. } => None,
         };
         let entries = observed.stamps.iter().zip(&observed.metas).filter_map(entry).collect();
         let record = Record { version: VERSION, taken: Timestamp::now(), entries };
@@ -154,7 +196,13 @@ impl Store {
         Ok(staging.dir.rename(&staged, &sessions, &name)?)
     }
 
-    fn recorded(&self, root: &Path) -> Option<Known> {
+    /// What was last written down under the name of `root`.
+    pub fn remembered(&self, root: &Path) -> Option<Remembered> {
+        let record = self.recorded(root)?;
+        Some(Remembered { known: record.entries.into_iter().map(|e| (e.path, (e.proof, e.digest))).collect() })
+    }
+
+    fn recorded(&self, root: &Path) -> Option<Record> {
         let path = self.path().join(SESSIONS).join(record_name(root));
         let bytes = larder_fs::read_optional(&path).ok()??;
         let (digest, body) = bytes.split_first_chunk::<32>()?;
@@ -162,12 +210,28 @@ impl Store {
             return None;
         }
         let record: Record = postcard::from_bytes(body).ok()?;
-        let tick = i64::try_from(CLOCK_TICK.as_nanos()).expect("a tick is short");
-        let settled = record.taken.as_nanos().saturating_sub(tick);
-        let usable = |entry: &Entry| entry.proof.mtime.as_nanos() < settled;
-        let entries = record.entries.into_iter().filter(usable).map(|e| (e.path, (e.proof, e.digest)));
-        (record.version == VERSION).then(|| entries.collect())
+        (record.version == VERSION).then_some(record)
     }
+}
+
+impl Record {
+    /// What it proves: a file that was written in the last tick of the clock may have been written again in it.
+    fn usable(self) -> Known {
+        let taken = self.taken.as_nanos();
+        let usable = |entry: &Entry| {
+            let Proof { mtime, ctime, .. } = entry.proof;
+            // Where times have no fractions, they change once in one or two seconds.
+            match ctime.nanos == 0 {
+                true => ctime.as_nanos().max(mtime.as_nanos()) < taken.saturating_sub(nanos(COARSE_TICK)),
+                false => mtime.as_nanos() < taken.saturating_sub(nanos(CLOCK_TICK)),
+            }
+        };
+        self.entries.into_iter().filter(usable).map(|e| (e.path, (e.proof, e.digest))).collect()
+    }
+}
+
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).expect("a tick is short")
 }
 
 fn record_name(root: &Path) -> String {
@@ -262,6 +326,18 @@ impl Observed {
         let mut gone = unknown.iter();
         self.metas.retain(|_| !gone.next().expect("one flag a stamp"));
         failed
+    }
+
+    /// The stamps with the times at which each source was modified and changed.
+    pub fn times(&self) -> impl Iterator<Item = (&Stamp, [Timestamp; 2])> {
+        self.stamps.iter().zip(&self.metas).map(|(stamp, meta)| (stamp, [meta.mtime, meta.ctime]))
+    }
+
+    /// Takes back what is said of a source: nobody knows what it held when it was read.
+    pub fn doubt(&mut self, path: &Path) {
+        if let Some(at) = self.find(path) {
+            self.stamps[at].doubt();
+        }
     }
 
     /// The stamp of a path.

@@ -1,6 +1,7 @@
 //! The doors to the machine that `larder-cargo` and `larder-ci` are given: environment, files, programs.
 
 use larder_ci::system::{self, Run};
+use larder_fs::Dir;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -23,6 +24,13 @@ pub(crate) fn env(name: &str) -> Option<OsString> {
 /// A whole file, if it can be read.
 pub(crate) fn read(path: &Path) -> Option<Vec<u8>> {
     larder_fs::read(path).ok()
+}
+
+/// The names in a directory that may be directories themselves.
+pub(crate) fn folders_in(dir: &Path) -> Vec<OsString> {
+    let entries = Dir::open_optional(dir).ok().flatten().and_then(|dir| dir.entries().ok());
+    let entries = entries.unwrap_or_default().into_iter().filter(|entry| entry.is_dir != Some(false));
+    entries.map(|entry| entry.name).collect()
 }
 
 /// The standard output of a program that succeeds, run in `dir`.

@@ -177,6 +177,8 @@ impl<'c, 'n, 'o> Places<'c, 'n, 'o> {
     }
 
     fn add(&self, paths: &mut Vec<PathBuf>, path: PathBuf) {
+        // `words/` and `./words` are the same as `words`; `..` is not, behind a link.
+        let path: PathBuf = path.components().collect();
         if self.is_passed_over(&path) || path.starts_with(self.context.target_dir) {
             return;
         }

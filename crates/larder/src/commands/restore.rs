@@ -90,6 +90,10 @@ pub(super) fn restore(
         }
         None => None,
     };
+    if let Some(why) = checkout.as_ref().and_then(|checkout| checkout.sources().buried()) {
+        talk.warn(&format!("{why}; nothing is restored"));
+        return Ok(Transfer::nothing(Outcome::Miss, &request.key));
+    }
     let guide = checkout.as_ref().map(|checkout| checkout as &dyn Guide);
     let restored = store.restore(
         &RestoreRequest {

@@ -68,6 +68,10 @@ pub(super) fn save(
     let Some(_locks) = lock(request, talk)? else { bail!("cargo kept its lock for too long; nothing is saved") };
     let link_mode = settings.link_mode.value.0;
     let review = request.project.as_ref().map(|project| sources::Record::new(store, project, settings, after, talk));
+    if let Some(why) = review.as_ref().and_then(sources::Record::refuses) {
+        talk.warn(&format!("{why}; nothing is saved"));
+        return Ok(Transfer::nothing(Outcome::Skipped, &request.key));
+    }
     let saved = store.save(
         &SaveRequest {
             place: request.place.clone(),

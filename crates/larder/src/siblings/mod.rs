@@ -15,6 +15,7 @@ mod mirror;
 mod setup;
 
 pub(crate) use follow::{follow, given};
+pub(crate) use git::{At, Git};
 pub(crate) use mirror::short;
 pub(crate) use setup::{Asked, Found, setup};
 

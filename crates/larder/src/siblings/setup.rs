@@ -20,10 +20,8 @@ use larder_cargo::neighbours::{self, Doors};
 use larder_ci::address::{Address, Credentials};
 use larder_ci::plan::is_sibling_name;
 use larder_ci::reference::{Branches, is_branch, is_commit};
-use larder_fs::Dir;
 use larder_store::Events;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::path::{Component, Path};
 use std::time::{Duration, Instant};
 
@@ -89,7 +87,7 @@ pub(crate) fn setup(
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
     let mut odd = BTreeSet::new();
     loop {
-        let doors = Doors { read: &host::read, list: &names_in };
+        let doors = Doors { read: &host::read, list: &host::folders_in };
         let outside = neighbours::outside(&root, &job.here.repository, config, home.as_deref(), doors);
         let mut new = BTreeSet::new();
         for folder in outside {
@@ -209,12 +207,6 @@ fn sibling_name(here: &Neighbourhood, folder: &Path) -> Option<String> {
     let mut below = folder.strip_prefix(&here.parent).ok()?.components();
     let Some(Component::Normal(first)) = below.next() else { return None };
     first.to_str().filter(|name| is_sibling_name(name)).map(str::to_owned)
-}
-
-fn names_in(dir: &Path) -> Vec<OsString> {
-    let entries = Dir::open_optional(dir).ok().flatten().and_then(|dir| dir.entries().ok());
-    let entries = entries.unwrap_or_default().into_iter().filter(|entry| entry.is_dir != Some(false));
-    entries.map(|entry| entry.name).collect()
 }
 
 /// What the command line and the configuration say of siblings.

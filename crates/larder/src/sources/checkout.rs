@@ -31,7 +31,7 @@ const UNKNOWN_PACKAGE: u64 = 1000;
 pub(crate) struct Checkout<'a> {
     store: &'a Store,
     pub(super) project: &'a Project,
-    pub(super) sources: Sources,
+    sources: Sources,
     /// What was listed, and what snapshots name besides.
     observed: Mutex<Observed>,
     lock: Option<Lock>,
@@ -110,7 +110,7 @@ impl<'a> Checkout<'a> {
     pub(crate) fn look(store: &'a Store, project: &'a Project, settings: &Settings) -> Result<Self> {
         let sources = Sources::find(&project.site(), settings)?;
         let hidden = |path: &Path| sources.is_hidden(path);
-        let observed = store.observe(&sources.root, sources.listed.clone(), &hidden);
+        let observed = store.observe(&sources.record, sources.listed.clone(), &hidden);
         Ok(Self {
             store,
             project,
@@ -121,6 +121,11 @@ impl<'a> Checkout<'a> {
         })
     }
 
+    /// Where they are.
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
     /// The sources as they are.
     pub(super) fn observed(&self) -> MutexGuard<'_, Observed> {
         self.observed.lock().expect("no thread panics while observing")
@@ -128,13 +133,18 @@ impl<'a> Checkout<'a> {
 
     /// Looks at what snapshots name besides what is listed.
     pub(super) fn observe_named<'p>(&self, snapshots: impl Iterator<Item = &'p Provenance>) {
+        self.observe_paths(snapshots.flat_map(|provenance| &provenance.stamps).map(Stamp::path));
+    }
+
+    /// Looks at these besides what is listed.
+    pub(super) fn observe_paths<'p>(&self, paths: impl Iterator<Item = &'p Path>) {
         let mut observed = self.observed();
         let listed: HashSet<&Path> = self.sources.listed.iter().map(|source| source.path.as_path()).collect();
-        let named: BTreeSet<&Path> = snapshots.flat_map(|provenance| &provenance.stamps).map(Stamp::path).collect();
+        let named: BTreeSet<&Path> = paths.collect();
         let besides = named.into_iter().filter(|path| !listed.contains(path) && !self.sources.is_hidden(path));
         let besides = besides.map(|path| Source { path: path.to_path_buf(), listed: false }).collect();
         let hidden = |path: &Path| self.sources.is_hidden(path);
-        observed.merge(self.store.observe(&self.sources.root, besides, &hidden));
+        observed.merge(self.store.observe(&self.sources.record, besides, &hidden));
     }
 
     /// The notes about the units in this root of a snapshot.
@@ -341,6 +351,7 @@ impl Guide for Checkout<'_> {
 pub(super) fn change(then: Option<&Stamp>, now: Option<&Stamp>) -> Option<Change> {
     match (then, now) {
         (Some(then), Some(now)) if same(then, now) => None,
+        (Some(then), Some(now)) if now.is_dir() && !then.is_dir() => Some(Change::Deleted { listed: then.listed }),
         (_, Some(now)) if now.is_dir() => None,
         (Some(_), Some(_)) => Some(Change::Changed),
         // What only some other snapshot names.

@@ -1,14 +1,15 @@
 //! What a save writes down beside the results: the stamps of all sources, and notes about the units.
 
-use super::{Sources, documented};
+use super::{Sources, made};
 use crate::cargo::Project;
 use crate::host;
 use crate::settings::Settings;
 use larder_cargo::UnitId;
 use larder_cargo::canonical::Names;
-use larder_cargo::table::{Context, FORGOTTEN, Lock, Reason, Seen, TargetFile, UnitTable};
+use larder_cargo::freshness::judged_by_cargo;
+use larder_cargo::table::{Context, FORGOTTEN, Lock, Reader, Reason, Seen, TargetFile, Unit, UnitTable};
 use larder_fs::{Dir, FileNode, Kind, Timestamp, Tree};
-use larder_store::{Events, Observed, Provenance, Review, Source, Stamp, Store, Worth};
+use larder_store::{Events, Observed, Provenance, Remembered, Review, Source, Stamp, Store, Worth};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -18,7 +19,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 /// Notes of another version are not read: the snapshot is then one without stamps.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// What a restore must know besides the stamps. Written and read by this module alone.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -26,8 +27,8 @@ pub(crate) struct Notes {
     version: u32,
     /// The folders of the path packages, as bytes.
     packages: Vec<OsString>,
-    /// What version control ignores in packages that were documented only, as bytes.
-    unlisted: Vec<OsString>,
+    /// What build scripts wrote outside of the target directory, as bytes.
+    made: Vec<OsString>,
     /// The lock file that they were built with.
     pub(crate) lock: Option<Lock>,
     /// The units, with what each was made from.
@@ -69,9 +70,18 @@ impl Notes {
         (notes.version == VERSION).then(|| notes.renamed(|path| names.real(path)))
     }
 
+    /// Notes about the build directory as it is; without units where it cannot be read.
+    pub(super) fn of_directory(project: &Project, sources: &Sources) -> Self {
+        let tree = Dir::open(&sources.build_dir).and_then(|dir| larder_fs::walk(&dir));
+        let tree = tree.inspect_err(|error| tracing::info!("the units are not known: {error}")).unwrap_or_default();
+        let names: Vec<OsString> = tree.files.iter().map(|file| tree.relative(file.dir, &file.name)).collect();
+        let units = read_units(&listing(&tree, &names), &sources.build_dir, project, sources);
+        Self { version: VERSION, units, ..Self::default() }
+    }
+
     /// The same notes with every path as `name` gives it.
     fn renamed(mut self, name: impl Fn(&Path) -> PathBuf) -> Self {
-        let own = self.packages.iter_mut().chain(&mut self.unlisted);
+        let own = self.packages.iter_mut().chain(&mut self.made);
         own.for_each(|path| *path = name(Path::new(path)).into_os_string());
         for path in self.units.units.iter_mut().flat_map(|unit| &mut unit.inputs) {
             *path = name(path);
@@ -79,9 +89,9 @@ impl Notes {
         self
     }
 
-    /// Where the fingerprints of units of path packages are, in both layouts, below the target directory.
-    pub(crate) fn fingerprints(&self) -> impl Iterator<Item = PathBuf> {
-        self.units.units.iter().filter(|unit| unit.local).flat_map(|unit| {
+    /// Where the fingerprints of these units are, in both layouts, below the target directory.
+    pub(super) fn fingerprints(&self, of: impl Fn(&Unit) -> bool) -> impl Iterator<Item = PathBuf> {
+        self.units.units.iter().filter(move |unit| of(unit)).flat_map(|unit| {
             let root = Path::new(OsStr::from_bytes(&unit.id.root));
             let old = root.join(".fingerprint").join(format!("{}-{}", unit.package, unit.id.hash));
             [old, root.join("build").join(&unit.package).join(&unit.id.hash).join("fingerprint")]
@@ -93,9 +103,9 @@ impl Notes {
         self.packages.iter().map(PathBuf::from).collect()
     }
 
-    /// What version control ignores in packages that were documented only: files, and folders.
-    pub(super) fn unlisted(&self) -> impl Iterator<Item = &Path> {
-        self.unlisted.iter().map(Path::new)
+    /// What build scripts wrote outside of the target directory: files, and folders that hold such.
+    pub(super) fn made(&self) -> impl Iterator<Item = &Path> {
+        self.made.iter().map(Path::new)
     }
 
     /// Every path that some unit names: files, and folders for all that they hold.
@@ -206,6 +216,11 @@ impl<'a> Record<'a> {
         self.compiled.into_inner().expect("no thread panics while recording")
     }
 
+    /// Why nothing may be saved.
+    pub(crate) fn refuses(&self) -> Option<String> {
+        self.sources().as_ref().ok()?.buried()
+    }
+
     fn sources(&self) -> &anyhow::Result<Sources> {
         self.sources.get_or_init(|| Sources::find(&self.project.site(), self.settings))
     }
@@ -261,7 +276,7 @@ impl Review for Record<'_> {
         let mut notes = Notes {
             version: VERSION,
             packages: sources.package_dirs().map(|dir| dir.clone().into_os_string()).collect(),
-            unlisted: Vec::new(),
+            made: Vec::new(),
             lock: lock_of(self.project),
             given: given(&units),
             units,
@@ -270,8 +285,12 @@ impl Review for Record<'_> {
             since: before.map(|before| before.snapshot.clone()),
         };
         let hidden = |path: &Path| sources.is_hidden(path);
-        let observed = self.store.observe(&sources.root, to_observe(sources, &notes), &hidden);
-        if let Err(error) = self.store.remember_sources(&sources.root, &observed) {
+        let mut observed = self.store.observe(&sources.record, to_observe(sources, &notes), &hidden);
+        notes.made = made::made(&notes.units, &observed, sources, before.map(|before| (&before.notes, &before.stamps)));
+        if let Some(looked) = self.store.remembered(&sources.record) {
+            doubt(&mut observed, &looked, &notes, sources);
+        }
+        if let Err(error) = self.store.remember_sources(&sources.record, &observed) {
             tracing::info!("the next time reads all sources again: {error}");
         }
         let nothing = UnitTable::default();
@@ -287,7 +306,6 @@ impl Review for Record<'_> {
                 reasons: why.reasons,
             })
             .collect();
-        notes.unlisted = documented::unlisted(&notes, before.map(|before| &before.notes), sources);
         *self.compiled.lock().expect("no thread panics while recording") = Some(Compiled::of(&notes.built));
         let sum = |millis: &mut dyn Iterator<Item = u64>| millis.fold(0, u64::saturating_add);
         let build_ms = sum(&mut notes.units.units.iter().map(|unit| unit.millis));
@@ -303,6 +321,30 @@ impl Review for Record<'_> {
 
     fn worth(&self) -> Option<Worth> {
         *self.worth.lock().expect("no thread panics while recording")
+    }
+}
+
+/// Takes back what is said of sources that changed since they were looked at before the build: a macro or a build script may
+/// have read them before or after. What a unit names needs no such doubt, since cargo compares its time; but who names a
+/// file need not be the only one who reads it, unless it is Rust.
+fn doubt(observed: &mut Observed, looked: &Remembered, notes: &Notes, sources: &Sources) {
+    if !notes.units.units.iter().any(|unit| unit.local && unit.reader != Reader::Nobody) {
+        return;
+    }
+    let (named, made) = (notes.named(), notes.made().collect::<BTreeSet<_>>());
+    let is_rust = |path: &Path| path.extension().is_some_and(|extension| extension == "rs");
+    let is_named = |path: &Path| is_rust(path) && path.ancestors().any(|path| named.contains(path));
+    let (packages, roots) = (notes.packages(), sources.trees().iter().cloned().collect());
+    let counts = |path: &Path| !sources.is_ignored(path) && !judged_by_cargo(path, &packages, &roots);
+    let changed = observed.stamps.iter().filter(|stamp| looked.has_other(stamp)).map(Stamp::path);
+    let changed = changed.filter(|path| counts(path));
+    // What was not there, and is not listed, only the build has named.
+    let changed = changed.filter(|path| looked.knows(path) || observed.stamp(path).is_some_and(|stamp| stamp.listed));
+    let doubted: Vec<PathBuf> =
+        changed.filter(|path| !is_named(path) && !made.contains(path)).map(Path::to_path_buf).collect();
+    for path in doubted {
+        tracing::info!("{} changed since the restore: whatever may have read it will be built again", path.display());
+        observed.doubt(&path);
     }
 }
 

@@ -1,17 +1,20 @@
 //! After a restore: the sources get the times that cargo judges rightly by.
 
-use super::Sources;
 use super::checkout::{Checkout, Spared, change, pairs, same};
 use super::record::{Notes, here};
 use super::users::Users;
 use super::verdict::Verdict;
+use super::{Sources, kept};
 use anyhow::Result;
-use larder_cargo::freshness::Change;
+use larder_cargo::freshness::{Change, package_of};
 use larder_fs::Timestamp;
 use larder_store::{Events, Observed, Provenance, Restored, Stamp, Store, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+/// How seldom a file system changes its times that keeps whole seconds, or two as FAT does.
+const COARSE_TICK: Duration = Duration::from_secs(2);
 /// So many sources of a kind are decisions; all of them are a list.
 const NAMED: usize = 10;
 
@@ -80,53 +83,65 @@ pub(crate) fn settle(
     dirs: &[PathBuf],
     events: &dyn Events,
 ) -> Result<Option<Stamped>> {
-    let users = Users::of(store, &checkout.sources, dirs);
+    let users = Users::of(store, checkout.sources(), dirs);
     let Some(notes) = Notes::of(&restored.provenance, &checkout.project.names) else {
-        touch_for_others(&users, &checkout, dirs, events);
+        settle_kept(store, &checkout, dirs);
         users.join();
         // What was read need not be read again when the build is saved.
-        remember(store, &checkout.sources, &checkout.observed());
+        remember(store, checkout.sources(), &checkout.observed());
         return Ok(None);
     };
     match stamp(store, restored, &notes, &checkout, &users, events) {
         Ok(stamped) => {
+            forget_vendored(&stamped, &notes, checkout.sources(), dirs)?;
             users.join();
             Ok(Some(stamped))
         }
         Err(error) => {
             events.warn(&format!("the sources could not be stamped, so local crates are built again: {error:#}"));
-            for (dir, folder) in dirs.iter().flat_map(|dir| notes.fingerprints().map(move |folder| (dir, folder))) {
-                let path = dir.join(folder);
-                if larder_fs::exists(&path) {
-                    // Whoever goes on with such a directory must neither build in it unwarned nor save it.
-                    larder_fs::remove_tree(&path).map_err(|e| larder_store::Error::HalfRestored {
-                        path: dir.clone(),
-                        source: Some(Box::new(e.into())),
-                    })?;
-                }
-            }
+            make_worthless(notes.fingerprints(|unit| unit.local), dirs)?;
             Ok(None)
         }
     }
 }
 
-/// What stands in the target directories was not restored now, and may have been built from other contents before, which times
-/// that were given for others hide: those sources are touched.
-fn touch_for_others(users: &Users<'_>, checkout: &Checkout<'_>, dirs: &[PathBuf], events: &dyn Events) {
+/// Removes fingerprints: cargo builds these units again.
+fn make_worthless(fingerprints: impl Iterator<Item = PathBuf>, dirs: &[PathBuf]) -> Result<()> {
+    for (dir, folder) in fingerprints.flat_map(|folder| dirs.iter().map(move |dir| (dir, folder.clone()))) {
+        let path = dir.join(folder);
+        if larder_fs::exists(&path) {
+            // Whoever goes on with such a directory must neither build in it unwarned nor save it.
+            larder_fs::remove_tree(&path).map_err(|e| larder_store::Error::HalfRestored {
+                path: dir.clone(),
+                source: Some(Box::new(e.into())),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Cargo takes it for granted that the sources of a package from a registry never change, also where `cargo vendor` put them
+/// into the workspace and somebody mended them there.
+fn forget_vendored(stamped: &Stamped, notes: &Notes, sources: &Sources, dirs: &[PathBuf]) -> Result<()> {
+    let packages = sources.package_dirs().cloned().collect();
+    let paths = stamped.changed.iter().chain(&stamped.new).chain(&stamped.deleted);
+    let changed: BTreeSet<&Path> = paths.filter_map(|path| package_of(path, &packages)).collect();
+    let is_changed = |name: &str| sources.packages.get(name).into_iter().flatten().any(|dir| changed.contains(&**dir));
+    make_worthless(notes.fingerprints(|unit| !unit.local && is_changed(&unit.package)), dirs)
+}
+
+/// What stands in the target directories was not restored now: sources that may have held something else when it was built
+/// are touched.
+fn settle_kept(store: &Store, checkout: &Checkout<'_>, dirs: &[PathBuf]) {
     if !dirs.iter().any(|dir| larder_fs::exists(dir)) {
         return;
     }
-    let mut observed = checkout.observed();
-    let all = observed.stamps.iter().map(|stamp| stamp.path().to_path_buf());
-    let others = all.filter(|path| checkout.sources.may_stamp(path) && users.are_others(path));
-    let times: Vec<_> = others.map(|path| (path, Time::Now)).collect();
+    let times = kept::times(checkout, store);
     if times.is_empty() {
         return;
     }
-    events.warn(
-        "the sources have the times of another target directory, and this one was not restored: local crates are built again",
-    );
-    for (path, error) in observed.apply(&times) {
+    tracing::info!("{} sources are touched: the target directory may have been built from others", times.len());
+    for (path, error) in checkout.observed().apply(&times) {
         tracing::info!("{} keeps its time: {error}", path.display());
     }
 }
@@ -140,10 +155,10 @@ fn stamp(
     events: &dyn Events,
 ) -> Result<Stamped> {
     let provenance = &*here(&restored.provenance, &checkout.project.names);
-    for path in checkout.sources.missing() {
+    for path in checkout.sources().missing() {
         events.warn(&format!("{} is named by a manifest, and is not there", path.display()));
     }
-    if let Some(target) = checkout.sources.foreign().first() {
+    if let Some(target) = checkout.sources().foreign().first() {
         events.warn(&format!(
             "{} was built from these sources too, without larder: no file gets an older time, because what was built \
              there from other contents would seem fresh; remove it to have nothing built again",
@@ -161,16 +176,32 @@ fn stamp(
         tracing::info!("the target directory holds units that no snapshot knows: no file gets an older time");
     }
     let (mut stamped, mut times) = compare(provenance, notes, checkout, users, restored.strays);
-    if !restored.strays {
+    if restored.strays {
+        let kept: BTreeMap<PathBuf, Time> = kept::times(checkout, store).into_iter().collect();
+        times.retain(|(path, _)| !kept.contains_key(path));
+        times.extend(kept);
+    } else {
         // Another job beside this one touched it just now. Once more, and what that job builds meanwhile would seem older.
         times.retain(|(path, time)| *time != Time::Now || users.may_go_back(path) || !is_new(path, restored.created));
     }
     stamped.tell(&times);
     let mut observed = checkout.observed();
-    let failed = observed.apply(&times);
+    let mut failed = observed.apply(&times);
+    // A file system that keeps whole seconds gave a time that lies before the newest of what was built.
+    let is_late = |path: &Path| {
+        let mtime = observed.stamp(path).map(|stamp| stamp.mtime);
+        mtime.is_some_and(|mtime| mtime.nanos == 0 && mtime <= restored.created)
+    };
+    let has_failed = |path: &Path| failed.iter().any(|(other, _)| other == path);
+    let late = times.iter().filter(|(path, time)| *time == Time::Now && is_late(path) && !has_failed(path));
+    let late: Vec<_> = late.cloned().collect();
+    if !late.is_empty() {
+        std::thread::sleep(COARSE_TICK);
+        failed.extend(observed.apply(&late));
+    }
     let old_times = times.iter().any(|(_, time)| matches!(time, Time::At(_)));
     stamped.spared = checkout.spared(&observed, provenance, notes, restored, old_times);
-    remember(store, &checkout.sources, &observed);
+    remember(store, checkout.sources(), &observed);
     let times: BTreeMap<&Path, Time> = times.iter().map(|(path, time)| (path.as_path(), *time)).collect();
     for (path, error) in failed {
         let seen_anyway = observed.stamp(&path).is_none_or(|stamp| stamp.mtime > restored.created);
@@ -189,7 +220,7 @@ fn is_new(path: &Path, built: Timestamp) -> bool {
 }
 
 fn remember(store: &Store, sources: &Sources, observed: &Observed) {
-    if let Err(error) = store.remember_sources(&sources.root, observed) {
+    if let Err(error) = store.remember_sources(&sources.record, observed) {
         tracing::info!("the next time reads all sources again: {error}");
     }
 }
@@ -202,7 +233,7 @@ fn compare(
     users: &Users<'_>,
     strays: bool,
 ) -> (Stamped, Vec<(PathBuf, Time)>) {
-    let sources = &checkout.sources;
+    let sources = checkout.sources();
     let observed = checkout.observed();
     // Where the units are is not known either in a build directory whose name only cargo can make.
     let unknown = strays || checkout.project.workspace.build_dir.is_none();

@@ -35,8 +35,13 @@ struct Tree<'a> {
     _lock: Option<Lock>,
 }
 
+/// Where the units of a build are: the build directory is the last one. A target directory may be shared by several.
+fn units_of(user: &User) -> &Path {
+    user.last().map_or(Path::new(""), |dir| Path::new(std::ffi::OsStr::from_bytes(dir)))
+}
+
 fn exists(user: &User) -> bool {
-    user.iter().any(|dir| larder_fs::exists(Path::new(std::ffi::OsStr::from_bytes(dir))))
+    larder_fs::exists(units_of(user))
 }
 
 fn question(root: &Path) -> String {
@@ -52,9 +57,8 @@ impl<'a> Users<'a> {
             let lock = Lock::existing(root, LockKind::Exclusive, WAIT).ok().flatten();
             let listed = Store::recall(store.path(), &question(root));
             let listed: BTreeSet<User> = listed.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
-            let other = listed.iter().find(|user| **user != ours && exists(user));
-            if let Some(dir) = other.and_then(|user| user.last()) {
-                let dir = Path::new(std::ffi::OsStr::from_bytes(dir));
+            let other = listed.iter().find(|user| units_of(user) != units_of(&ours) && exists(user));
+            if let Some(dir) = other.map(units_of) {
                 tracing::info!("no time in {} goes back: {} is built from it too", root.display(), dir.display());
             }
             Tree { root, free: lock.is_some() && other.is_none(), listed, _lock: lock }
@@ -71,11 +75,6 @@ impl<'a> Users<'a> {
     /// Whether the time of a source may go back.
     pub(super) fn may_go_back(&self, path: &Path) -> bool {
         self.tree(path).is_none_or(|tree| tree.free)
-    }
-
-    /// Whether the times were given for others, so that they may hide from ours what it was built from.
-    pub(super) fn are_others(&self, path: &Path) -> bool {
-        self.tree(path).is_some_and(|tree| !tree.listed.is_empty() && !tree.listed.contains(&self.ours))
     }
 
     /// Notes that the times are right for ours as well.

@@ -2,7 +2,7 @@
 //! `larder_cargo::freshness`, with the files that make them true here.
 
 use super::record::Notes;
-use super::{Sources, documented};
+use super::{Sources, documented, made};
 use larder_cargo::freshness::{self, Change, Facts, judge, judged_by_cargo, package_of};
 use larder_cargo::table::{Reader, Unit};
 use larder_store::{Observed, Stamp, State};
@@ -31,8 +31,10 @@ impl Verdict {
         packages.extend(sources.package_dirs().cloned());
         let named = notes.named();
         let documented = documented::changed(changes, notes, sources, &packages);
+        let roots = sources.trees().iter().cloned().collect();
         let facts = Facts {
             packages: &packages,
+            roots: &roots,
             is_named: &|path| documented.contains(path) || path.ancestors().any(|path| named.contains(path)),
             names_below: &|dir| is_below(&named, dir),
             is_ignored: &|path| sources.is_ignored(path),
@@ -43,13 +45,13 @@ impl Verdict {
         let watched: BTreeSet<&PathBuf> =
             watching.filter_map(|unit| sources.packages.get(&unit.package)).flatten().collect();
         whole.manifests.retain(|manifest| watched.iter().any(|dir| manifest.parent() == Some(dir)));
-        let differing = changes.iter().map(|(path, _)| path).filter(|path| !judged_by_cargo(path, &packages));
+        let differing = changes.iter().map(|(path, _)| path).filter(|path| !judged_by_cargo(path, &packages, &roots));
         let differing: BTreeSet<PathBuf> = differing.cloned().collect();
         let differing_packages =
             differing.iter().filter_map(|path| package_of(path, &packages)).map(Path::to_path_buf).collect();
         let mut verdict = Self { packages, whole, files: BTreeMap::new(), differing, differing_packages };
         if verdict.whole.scripts.is_none() {
-            verdict.whole.scripts = documented::lacking(changes, notes, sources, &verdict).map(Path::to_path_buf);
+            verdict.whole.scripts = made::lacking(notes, changes).map(Path::to_path_buf);
         }
         verdict.touch_readers(notes, sources, observed);
         verdict

@@ -30,4 +30,5 @@ mod stress;
 mod summary;
 mod support;
 mod trust;
+mod unseen;
 mod writers;
