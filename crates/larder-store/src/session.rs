@@ -5,7 +5,7 @@
 //! sessions/ROOT          one file a directory, named by a digest of its path
 //! sessions/ROOT.lock     held by whoever restores to or saves from that directory
 //! sessions/ROOT.overlay/ upper and work directory of an overlay mounted there
-//! sessions/ROOT.sources  what the sources of that directory held (`sources`)
+//! sessions/ROOT.sources  what the sources held that are built in that directory (`sources`)
 //! sessions/ROOT.lease    locked while the process that mounted it has the store open
 //! sessions/ROOT.job      which snapshot a job restored there (`lease`)
 //! ```

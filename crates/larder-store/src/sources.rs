@@ -1,10 +1,11 @@
 //! Sources as they are now: what they hold, and giving them their times back.
 //!
 //! ```text
-//! sessions/ROOT.sources   what was digested last time, with inode, length and both times: not read again
+//! sessions/ROOT.sources  what was digested last time, with inode, length and both times: not read again
 //! ```
 //!
-//! The record only spares reading. A file is believed to be as recorded while inode, length, mtime and ctime are, and
+//! It is named after the directory that is built in, since it tells which bytes a build there may have seen
+//! ([`Remembered`]); besides it spares reading. A file is believed to be as recorded while inode, length, mtime and ctime are, and
 //! its mtime is older than the record by more than a tick of the clock (as git does for racy entries).
 
 use crate::blob::Digest;
@@ -446,5 +447,52 @@ mod tests {
             let State::File { digest: found, .. } = again.stamp(&path).unwrap().state else { panic!("a file") };
             assert_eq!(found, digest(&fs::read(&path).unwrap()));
         }
+    }
+
+    /// A build between may have seen the other bytes; it takes longer than a tick of the clock.
+    fn put_back(path: &Path) {
+        let ctime = || larder_fs::metadata(path).unwrap().unwrap().ctime;
+        let before = ctime();
+        while ctime() == before {
+            fs::write(path, "two").unwrap();
+            fs::write(path, "one").unwrap();
+        }
+    }
+
+    fn touch_back(path: &Path) {
+        let dir = Dir::open(path.parent().unwrap()).unwrap();
+        dir.set_mtime(path.file_name().unwrap(), OLD).unwrap();
+    }
+
+    #[test]
+    fn what_was_written_or_put_back_since_is_disturbed() {
+        type Change = fn(&Path);
+        let changes: [(Change, bool); 4] =
+            [(|_| (), false), (|path| fs::write(path, "two").unwrap(), true), (put_back, true), (touch_back, true)];
+        for (change, expected) in changes {
+            let (_base, store, root) = world();
+            let path = root.join("a");
+            store.remember_sources(&root, &observe(&store, &root)).unwrap();
+            change(&path);
+            let remembered = store.remembered(&root).unwrap();
+            let now = observe(&store, &root);
+            let disturbed: Vec<_> = remembered.disturbed(&now).into_iter().map(|stamp| stamp.path.clone()).collect();
+            assert_eq!(!disturbed.is_empty(), expected);
+            assert!(disturbed.iter().all(|found| *found == path.as_os_str().as_bytes()));
+        }
+    }
+
+    #[test]
+    fn what_is_doubted_is_neither_equal_nor_remembered() {
+        let (_base, store, root) = world();
+        let (path, before) = (root.join("a"), observe(&store, &root));
+        let mut observed = before.clone();
+        observed.doubt(&path);
+        assert!(observed.stamp(&path).unwrap().is_doubted());
+        assert_ne!(observed.stamp(&path).unwrap().state, before.stamp(&path).unwrap().state);
+        store.remember_sources(&root, &observed).unwrap();
+        let remembered = store.remembered(&root).unwrap();
+        assert!(!remembered.knows(&path) && remembered.knows(&root.join("b")));
+        assert!(remembered.has_other(before.stamp(&path).unwrap()));
     }
 }
